@@ -1,0 +1,47 @@
+# Recipes are one line; logic lives in tools/. `make` alone says what there is.
+VENV ?= .venv
+BIN := $(VENV)/bin
+export PYTHONDONTWRITEBYTECODE ?=
+
+.PHONY: help run test check format lint types layers tests examples fuzz bench clean
+
+help:           ## Say what there is
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+run: $(VENV)/installed          ## Install Doorward and run it in the foreground with doorward.toml
+	@$(BIN)/doorward serve --policy doorward.toml
+
+test: $(VENV)/installed-dev     ## Install what tests need and run them
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+check: format lint types layers test examples fuzz    ## Everything that must hold before a change lands
+
+format: $(VENV)/installed-dev   ## Formatting is as it should be
+	@$(BIN)/ruff format --check .
+
+lint: $(VENV)/installed-dev     ## ruff
+	@$(BIN)/ruff check .
+
+types: $(VENV)/installed-dev    ## mypy, strict, tests too
+	@$(BIN)/mypy
+
+layers: $(VENV)/installed-dev   ## Rooms import only rooms below; every module has its test; files stay small
+	@$(BIN)/python -m tools.house
+
+examples: $(VENV)/installed-dev ## Run the examples on live traffic
+	@$(BIN)/python -m examples.run_all
+
+fuzz: $(VENV)/installed-dev     ## A short run of every fuzzer
+	@$(BIN)/python -m tools.fuzz_all --seconds 5
+
+bench: $(VENV)/installed-dev    ## Doorward next to its peers, in one run (needs cc, and the peers)
+	@$(BIN)/python -m bench
+
+clean:          ## Remove what was built
+	rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/installed: pyproject.toml tools/venv.sh
+	@sh tools/venv.sh $(VENV) .
+
+$(VENV)/installed-dev: pyproject.toml tools/venv.sh
+	@sh tools/venv.sh $(VENV) '.[dev]'
