@@ -1,0 +1,1 @@
+"""Sockets: listen, legs, dial, resolve, relay. The one seam where the system's errors become ours."""

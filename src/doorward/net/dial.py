@@ -1,0 +1,136 @@
+"""Connecting out: to the judged addresses and to no other, in the manner of Happy Eyeballs (RFC 8305).
+
+One address is tried at once and alone. Several are interleaved by family and started a quarter of a second
+apart, or as soon as the one before has failed; the first to stand wins and the rest are closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Sequence
+from typing import Final
+
+from doorward.api.errors import ConnectionRefused, DoorwardError, Side, TimedOut
+from doorward.net.leg import Leg
+from doorward.net.poller import Poller
+from doorward.net.seam import translate
+from doorward.policy.model import IPAddress
+
+# RFC 8305, section 5: the recommended delay between attempts.
+ATTEMPT_DELAY_S: Final = 0.25
+# More candidates than this are not tried: a name with hundreds of addresses must not become a scan.
+ATTEMPTS_MAX: Final = 8
+
+
+async def dial(
+    poller: Poller, addresses: Sequence[IPAddress], port: int, timeout_s: float
+) -> tuple[Leg, IPAddress]:
+    """A leg to the first address that answers, and that address.
+
+    Raises ConnectionRefused, Unreachable, TimedOut, OutOfResources (the last failure, when all fail). After
+    failure or cancellation no socket is left.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            if len(addresses) == 1:
+                return await _connect(poller, addresses[0], port), addresses[0]
+            return await _race(poller, interleave(addresses)[:ATTEMPTS_MAX], port)
+    except TimeoutError:
+        raise TimedOut(f"no answer within {timeout_s:g} s", side=Side.EXTERNAL) from None
+
+
+def interleave(addresses: Sequence[IPAddress]) -> list[IPAddress]:
+    """Families in turn, beginning with the family of the first (RFC 8305, section 4)."""
+    first_version = addresses[0].version
+    first = [a for a in addresses if a.version == first_version]
+    other = [a for a in addresses if a.version != first_version]
+    order: list[IPAddress] = []
+    for index in range(max(len(first), len(other))):
+        order += first[index : index + 1] + other[index : index + 1]
+    return order
+
+
+async def _race(poller: Poller, addresses: Sequence[IPAddress], port: int) -> tuple[Leg, IPAddress]:
+    """Start the attempts one after another; keep the winner, end the others."""
+    loop = poller.loop
+    waiting: dict[asyncio.Task[Leg], IPAddress] = {}
+    failure: DoorwardError = ConnectionRefused("no address to try", side=Side.EXTERNAL)
+    rest = list(addresses)
+    try:
+        while rest or waiting:
+            if rest:
+                address = rest.pop(0)
+                waiting[loop.create_task(_connect(poller, address, port))] = address
+            done, _ = await asyncio.wait(
+                waiting, timeout=ATTEMPT_DELAY_S if rest else None, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                address = waiting.pop(task)
+                error = task.exception()
+                if error is None:
+                    return task.result(), address
+                if not isinstance(error, DoorwardError):
+                    raise error
+                failure = error
+        raise failure
+    finally:
+        await _end(waiting)
+
+
+async def _end(attempts: dict[asyncio.Task[Leg], IPAddress]) -> None:
+    for task in attempts:
+        task.cancel()
+    for result in await asyncio.gather(*attempts, return_exceptions=True):
+        if isinstance(result, Leg):  # it stood in the very moment another one won
+            result.close_now()
+
+
+async def _connect(poller: Poller, address: IPAddress, port: int) -> Leg:
+    """One attempt."""
+    try:
+        sock = socket.socket(
+            socket.AF_INET if address.version == 4 else socket.AF_INET6,
+            socket.SOCK_STREAM | socket.SOCK_NONBLOCK,
+        )
+    except OSError as error:
+        raise translate(error.errno, Side.OURS) from None
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        result = sock.connect_ex((str(address), port))
+        if result == errno.EINPROGRESS:
+            await _Attempt(poller, sock).wait()
+            result = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if result:
+            raise translate(result, Side.EXTERNAL)
+        if address.is_loopback and sock.getsockname() == sock.getpeername():
+            # Nobody listens; the kernel connected the socket to itself because our own port was the one asked for.
+            raise ConnectionRefused("the connection met itself", side=Side.EXTERNAL)
+    except OSError as error:
+        sock.close()
+        raise translate(error.errno, Side.OURS) from None
+    except BaseException:
+        sock.close()
+        raise
+    return Leg(poller, sock, Side.EXTERNAL)
+
+
+class _Attempt:
+    """Waits for one connecting socket to become writable."""
+
+    def __init__(self, poller: Poller, sock: socket.socket) -> None:
+        self._poller = poller
+        self._fd = sock.fileno()
+        self._done: asyncio.Future[None] = poller.loop.create_future()
+
+    async def wait(self) -> None:
+        self._poller.watch(self._fd, self)
+        try:
+            await self._done
+        finally:
+            self._poller.unwatch(self._fd)
+
+    def ready(self, fd: int, events: int) -> None:
+        if not self._done.done():
+            self._done.set_result(None)

@@ -1,0 +1,69 @@
+"""The machine's own addresses, read from /proc (proc(5): net/fib_trie, net/if_inet6), remembered for a moment.
+
+A client must not reach the firewall's own services by one of its addresses, so every local address counts, also
+whole local ranges such as 127.0.0.0/8 or an `ip route add local`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from doorward.policy.model import IPAddress, IPNetwork
+
+REMEMBERED_S: Final = 2.0
+
+_PREFIX: Final = re.compile(r"\|-- (\d+\.\d+\.\d+\.\d+)$")
+_LOCAL: Final = re.compile(r"/(\d+) host LOCAL$")
+
+
+class OwnAddresses:
+    """Answers `is_own`. When /proc cannot be read, the last answer stands."""
+
+    def __init__(self, clock: Callable[[], float], proc: Path = Path("/proc/net")) -> None:
+        self._clock = clock
+        self._proc = proc
+        self._expires = float("-inf")
+        self._hosts: frozenset[IPAddress] = frozenset()
+        self._ranges: tuple[IPNetwork, ...] = ()
+
+    def is_own(self, address: IPAddress) -> bool:
+        """Whether a connection to this address would end on this machine."""
+        now = self._clock()
+        if now >= self._expires:
+            self._read()
+            self._expires = now + REMEMBERED_S
+        return address in self._hosts or any(
+            address.version == own.version and address in own for own in self._ranges
+        )
+
+    def _read(self) -> None:
+        found: list[IPNetwork] = []
+        try:
+            found += local_ipv4((self._proc / "fib_trie").read_text("ascii"))
+            found += local_ipv6((self._proc / "if_inet6").read_text("ascii"))
+        except OSError:
+            if not found:
+                return
+        self._hosts = frozenset(n.network_address for n in found if n.num_addresses == 1)
+        self._ranges = tuple(n for n in found if n.num_addresses > 1)
+
+
+def local_ipv4(fib_trie: str) -> list[IPNetwork]:
+    """Every `host LOCAL` entry of a fib_trie: the prefix stands on the `|--` line before it."""
+    found: dict[IPNetwork, None] = {}
+    prefix = ""
+    for line in fib_trie.splitlines():
+        if match := _PREFIX.search(line):
+            prefix = match[1]
+        elif (match := _LOCAL.search(line)) and prefix:
+            found[ipaddress.IPv4Network(f"{prefix}/{match[1]}", strict=False)] = None
+    return list(found)
+
+
+def local_ipv6(if_inet6: str) -> list[IPNetwork]:
+    """Every address of an if_inet6: 32 hex digits first on the line."""
+    return [ipaddress.IPv6Network(int(line.split()[0], 16)) for line in if_inet6.splitlines() if line.strip()]
