@@ -1,0 +1,306 @@
+"""The engine: makes connections, carries them, ends them, and writes down each one.
+
+It owns what is alive (sessions, connections, pairs in the relay) and holds what is in force (the ruling). It
+knows nothing of SOCKS or HTTP; a front end asks for a connection and is given one, or a refusal.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from doorward.api.errors import DoorwardError, LinkError, OutOfResources, Refuse, Side, Terminating
+from doorward.engine.chain import Chain, ChainFailed, Leftover
+from doorward.engine.connection import Connection, End, Refusal, end_of
+from doorward.engine.dispatch import (
+    HandlerFailed,
+    dispatch_connect,
+    dispatch_established,
+    dispatch_terminating,
+)
+from doorward.engine.judgement import judge, local_minute
+from doorward.engine.recording import record_of
+from doorward.net.dial import dial
+from doorward.net.leg import Leg
+from doorward.net.quiet import QuietWatch
+from doorward.policy.model import Unknown, Verdict
+
+if TYPE_CHECKING:
+    from doorward.engine.joint import JointEnd
+    from doorward.engine.origin import Origin
+    from doorward.engine.ruling import Ruling
+    from doorward.engine.session import Session, SessionTable
+    from doorward.engine.supervision import Supervisor, Watchdog
+    from doorward.engine.target import Target
+    from doorward.net.own_addresses import OwnAddresses
+    from doorward.net.poller import Poller
+    from doorward.net.relay import Completion, Relay
+    from doorward.net.resolve import Resolver
+    from doorward.record.model import Record
+
+
+class Recorder(Protocol):
+    """Takes records; says when it cannot."""
+
+    def append(self, record: Record) -> None: ...
+    def refuses(self) -> str | None:
+        """Why new connections must be refused now, or None."""
+        ...
+
+
+OnFilterFailure = Callable[[Connection, str, BaseException], None]
+
+
+class Engine:
+    """See the module."""
+
+    def __init__(
+        self,
+        *,
+        poller: Poller,
+        resolver: Resolver,
+        own_addresses: OwnAddresses,
+        sessions: SessionTable,
+        watchdog: Watchdog,
+        supervisor: Supervisor,
+        recorder: Recorder,
+        ruling: Ruling,
+        on_filter_failure: OnFilterFailure,
+    ) -> None:
+        self.poller = poller
+        self.resolver = resolver
+        self.own_addresses = own_addresses
+        self.sessions = sessions
+        self.watchdog = watchdog
+        self.supervisor = supervisor
+        self.recorder = recorder
+        self.ruling = ruling
+        self.filter_failed = on_filter_failure
+        self.connections: dict[int, Connection] = {}
+        self._relayed: dict[int, Connection] = {}
+        self._relay: Relay | None = None
+        self._next_id = 1
+
+    @property
+    def relay(self) -> Relay:
+        """Who carries the bytes that nobody reads."""
+        assert self._relay is not None
+        return self._relay
+
+    @relay.setter
+    def relay(self, relay: Relay) -> None:
+        self._relay = relay
+
+    async def connect(
+        self, session: Session, target: Target, origin: Origin, *, user: str | Unknown | None
+    ) -> Connection:
+        """Judge, ask the filters, dial. Look at `refusal`: it says why not, and the connection has then ended.
+
+        `user` is UNKNOWN if the client could still be asked, and the session's user otherwise. After
+        cancellation the connection has ended, with a record.
+        """
+        connection = Connection(self, self.ruling, self._next_id, session, target, origin)
+        self._next_id += 1
+        self.connections[connection.id] = connection
+        self.sessions.enter(session)
+        try:
+            await self._open(connection, user)
+        except HandlerFailed as failed:
+            self.filter_failed(connection, failed.filter, failed.cause)
+            connection.refuse_by_error(failed.error)
+        except DoorwardError as error:
+            connection.refuse_by_error(error)
+        except BaseException:
+            connection.refuse_by_error(Terminating("the client went away", side=Side.INTERNAL))
+            self._finish(connection, None)
+            raise
+        if connection.refusal is not None:
+            self._finish(connection, None)
+        return connection
+
+    async def carry(self, connection: Connection, internal: Leg | JointEnd) -> None:
+        """Carry bytes until they are the relay's, or over. The connection ends by itself; nothing is raised."""
+        connection.internal = internal
+        external = connection.external
+        if external is None or not external.open:
+            internal.abort(Terminating("the connection has ended"))
+            return
+        try:
+            leftover = Leftover(b"", b"")
+            if connection.attached:
+                leftover = await self._filtered(connection, internal, external)
+            if isinstance(internal, Leg) and internal.open and external.open:
+                self._hand_over(connection, internal, external, leftover)
+                return
+        except ChainFailed as failed:
+            self._chain_failed(connection, failed)
+        except DoorwardError as error:
+            self._finish(connection, end_of(error))
+        except BaseException:
+            self._finish(connection, End("killed", Side.OURS))
+            raise
+        self._finish(connection, End("closed", Side.OURS))
+
+    def still_allowed(self, connection: Connection) -> bool:
+        """Whether what is in force now would allow the same again, to the same address."""
+        decision = connection.judged
+        if connection.end is not None or decision is None or connection.peer is None:
+            return False
+        now = decision.inputs._replace(address=connection.peer, minute_of_week=local_minute(time.time()))
+        return self.ruling.policy.judge(now).allowed
+
+    def ended(self, connection: Connection, end: End) -> None:
+        """A front end that carried the bytes itself is done with it."""
+        self._finish(connection, end)
+
+    def kill(self, connection: Connection, how: str = "killed") -> None:
+        """Reset both sides. Idempotent."""
+        if connection.end is not None:
+            return
+        if connection.relay_id is not None:
+            self.relay.kill(connection.relay_id)
+            return
+        self._finish(connection, End(how, Side.OURS))
+
+    def completed(self, completions: list[Completion]) -> None:
+        """Pairs that the relay has done with."""
+        for done in completions:
+            connection = self._relayed.pop(done.id, None)
+            if connection is not None:
+                connection.relay_id = None
+                connection.bytes_sent += done.bytes_sent
+                connection.bytes_received += done.bytes_received
+                self._finish(connection, End(done.end, done.ended_by))
+
+    async def _open(self, connection: Connection, user: str | Unknown | None) -> None:
+        """Policy, events, outer leg. A refusal is left on the connection; raises DoorwardError, HandlerFailed."""
+        ruling = connection.ruling
+        if (why := self.recorder.refuses()) is not None:
+            connection.refusal = Refusal("fail", "log_unavailable", OutOfResources.hint, None, why)
+            return
+        judged = await judge(
+            ruling.policy,
+            self.resolver,
+            self.own_addresses.is_own,
+            connection.session,
+            connection.target,
+            user=user,
+            now_s=connection.started_us / 1e6,
+        )
+        connection.judged = judged.decision
+        if not judged.addresses:
+            connection.refuse_by_policy(judged.decision)
+            return
+        connection.addresses = judged.addresses
+        origin = connection.origin
+        connection.entries = ruling.associations.of(connection.port, origin.application, origin.kind)
+        if connection.entries:
+            await dispatch_connect(connection)
+            if connection.denied is not None:
+                connection.refuse_by_filter(connection.denied)
+                return
+        await self._dial(connection)
+        if connection.entries:
+            await dispatch_established(connection)
+
+    async def _dial(self, connection: Connection) -> None:
+        before_ns = time.monotonic_ns()
+        leg, address = await dial(
+            self.poller, connection.addresses, connection.port, connection.ruling.limits.connect_timeout_s
+        )
+        connection.connect_us = (time.monotonic_ns() - before_ns) // 1000
+        connection.peer = address
+        if connection.end is not None:  # killed meanwhile
+            leg.close_now(abortive=True)
+            raise Terminating("killed while connecting")
+        connection.external = leg
+
+    async def _filtered(self, connection: Connection, internal: Leg | JointEnd, external: Leg) -> Leftover:
+        """Run the chain to its end; what is left over goes out first."""
+        chain = Chain(connection, connection.attached, internal, external, self.watchdog, connection.holder)
+        connection.attached = []
+        quiet = QuietWatch(
+            self.poller.loop,
+            connection.ruling.limits.idle_timeout_s,
+            lambda: external.sent + external.received + internal.sent + internal.received,
+            lambda: self.kill(connection, "idle_timeout"),
+        )
+        try:
+            leftover = await chain.run()
+            if not isinstance(internal, Leg):
+                await chain.pass_rest(leftover)
+            return leftover
+        finally:
+            quiet.stop()
+
+    def _hand_over(self, connection: Connection, internal: Leg, external: Leg, leftover: Leftover) -> None:
+        """Both wires to the relay. Raises OutOfResources."""
+        self._count(connection, external)
+        to_external = leftover.to_external + internal.take_back()
+        to_internal = leftover.to_internal + external.take_back()
+        limits = connection.ruling.pair_limits
+        relay_id = self.relay.add(
+            internal.detach(), external.detach(), limits, to_external=to_external, to_internal=to_internal
+        )
+        connection.relay_id = relay_id
+        connection.external = connection.internal = None
+        self._relayed[relay_id] = connection
+
+    def _chain_failed(self, connection: Connection, failed: ChainFailed) -> None:
+        """A filter ended its connection, or a peer did and the filter let it be known."""
+        error, name = failed.failure.error, failed.failure.filter
+        if isinstance(error, LinkError | Terminating):
+            self._finish(connection, end_of(error))
+            return
+        if isinstance(error, Refuse):
+            connection.verdicts.append(Verdict(name, "denied", error.reason))
+            connection.refuse_by_filter(error.reason)
+        else:
+            connection.verdicts.append(Verdict(name, "failed", error.reason))
+            connection.refuse_by_error(error)
+            self.filter_failed(connection, name, failed.cause)
+        self._finish(connection, end_of(error), error)
+
+    def _finish(self, connection: Connection, end: End | None, error: DoorwardError | None = None) -> None:
+        """It is over: free what it held, tell the filters that joined, write the record. Only the first call counts."""
+        if connection.end is not None:
+            return
+        connection.end = end or End("refused", Side.OURS)
+        del self.connections[connection.id]
+        self.sessions.leave(connection.session)
+        self._close_legs(connection, error)
+        if connection.entries and connection.verdicts:
+            self.supervisor.spawn(self._terminate(connection), name="terminating")
+        else:
+            self._write(connection)
+
+    def _close_legs(self, connection: Connection, error: DoorwardError | None) -> None:
+        """Whatever is still open is reset: an orderly end has closed it before."""
+        external, internal = connection.external, connection.internal
+        assert connection.end is not None
+        abortive = connection.end.how != "closed"
+        reason = error or Terminating(connection.end.how)
+        if external is not None:
+            self._count(connection, external)
+            external.close_now(abortive=abortive)
+        if internal is not None:
+            if abortive:
+                internal.abort(reason)
+            else:
+                internal.close_now()
+
+    def _count(self, connection: Connection, external: Leg) -> None:
+        connection.bytes_sent += external.sent
+        connection.bytes_received += external.received
+
+    async def _terminate(self, connection: Connection) -> None:
+        assert connection.end is not None
+        try:
+            await dispatch_terminating(connection, connection.end.how)
+        finally:
+            connection.holder.end()
+            self._write(connection)
+
+    def _write(self, connection: Connection) -> None:
+        self.recorder.append(record_of(connection))

@@ -1,0 +1,98 @@
+"""From a target to the addresses that may be dialled: policy asked, the name resolved once, each candidate judged.
+
+The address that was judged is the address that is dialled. A name that policy refuses whatever its address is
+never looked up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import NamedTuple, Protocol
+
+from doorward.engine.session import Session
+from doorward.engine.target import Target
+from doorward.net.resolve import Addresses
+from doorward.policy.address import canonical, forms
+from doorward.policy.evaluation import Policy
+from doorward.policy.model import UNKNOWN, Action, Decision, Inputs, IPAddress, Unknown
+from doorward.policy.schedule import minute_of_week
+
+
+class Resolve(Protocol):
+    """Names to addresses."""
+
+    async def resolve(self, name: str) -> Addresses: ...
+
+
+class Judged(NamedTuple):
+    """The answer, and the allowed addresses in the order in which they may be tried."""
+
+    decision: Decision
+    addresses: list[IPAddress]
+
+
+def local_minute(now_s: float) -> int:
+    """The minute of the week, in the machine's own time zone."""
+    return minute_of_week(datetime.fromtimestamp(now_s, UTC).astimezone())
+
+
+async def judge(
+    policy: Policy,
+    resolver: Resolve,
+    is_own: Callable[[IPAddress], bool],
+    session: Session,
+    target: Target,
+    *,
+    user: str | Unknown | None,
+    now_s: float,
+) -> Judged:
+    """Judge, resolving only if the answer hangs on the address. Raises what the resolver raises."""
+    inputs = inputs_of(session, target, user, now_s, is_own)
+    decision = policy.judge(inputs)
+    if target.address is not None:
+        return Judged(decision, [target.address] if decision.allowed else [])
+    if decision.needs != "address":
+        return Judged(decision, [])
+    assert target.host is not None
+    candidates = dict.fromkeys(canonical(found) for found in await resolver.resolve(target.host))
+    decisions = {
+        a: policy.judge(inputs._replace(address=a, own=is_leading_to(a, is_own))) for a in candidates
+    }
+    return _of_several(decisions)
+
+
+def inputs_of(
+    session: Session,
+    target: Target,
+    user: str | Unknown | None,
+    now_s: float,
+    is_own: Callable[[IPAddress], bool],
+) -> Inputs:
+    """What the judgement is given, before a name was resolved."""
+    address = target.address
+    return Inputs(
+        "tcp",
+        session.address,
+        target.host,
+        UNKNOWN if address is None else address,
+        target.port,
+        user,
+        session.groups,
+        local_minute(now_s),
+        address is not None and is_leading_to(address, is_own),
+    )
+
+
+def is_leading_to(address: IPAddress, is_own: Callable[[IPAddress], bool]) -> bool:
+    """Also through a form that embeds one of our addresses."""
+    return any(is_own(form) for form in forms(address))
+
+
+def _of_several(decisions: dict[IPAddress, Decision]) -> Judged:
+    """The allowed ones decide; without one, whoever might still be allowed; without that, the first refusal."""
+    allowed = [address for address, decision in decisions.items() if decision.allowed]
+    if allowed:
+        return Judged(decisions[allowed[0]], allowed)
+    undecided = (d for d in decisions.values() if d.action is Action.NEEDS)
+    return Judged(next(undecided, None) or next(iter(decisions.values())), [])
