@@ -1,0 +1,1 @@
+"""How clients come in. Speaks their protocols, asks the engine for connections, translates its answers back."""

@@ -1,0 +1,51 @@
+"""What every front end needs: one client's leg, who it is, and where failures go."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from doorward.api.errors import DoorwardError
+from doorward.engine.origin import Origin
+from doorward.engine.recording import record_of_stranger
+from doorward.net.leg import Leg
+
+if TYPE_CHECKING:
+    from doorward.engine.engine import Engine
+    from doorward.entry.authentication import Authenticator
+
+HANDSHAKE_BYTES: Final = 4096
+# A refused client that is still sending is listened to for this long, so that no RST destroys the refusal on its way.
+LINGER_S: Final = 1.0
+LINGER_BYTES_MAX: Final = 256 * 1024
+
+
+class Client(NamedTuple):
+    """One accepted client."""
+
+    engine: Engine
+    authenticator: Authenticator
+    leg: Leg
+    address: str
+    port: int
+
+    def stranger(
+        self, origin: Origin, action: str, reason: str, *, user: str | None = None, detail: str = ""
+    ) -> None:
+        """Put on record that this client never got as far as a destination."""
+        self.engine.recorder.append(record_of_stranger(origin, action, reason, user=user, detail=detail))
+
+
+async def farewell(leg: Leg, data: bytes) -> None:
+    """Send a last answer and close so that it arrives: end our side, read the rest for a moment, then close."""
+    try:
+        async with asyncio.timeout(LINGER_S):
+            if data:
+                await leg.send(data)
+            await leg.shutdown()
+            left = LINGER_BYTES_MAX
+            while left > 0 and (rest := await leg.recv()):
+                left -= len(rest)
+    except (TimeoutError, DoorwardError):
+        pass  # it has had its chance
+    leg.close_now()

@@ -1,0 +1,111 @@
+"""The mixed port: SOCKS and HTTP proxying on one listener, told apart by the first byte.
+
+    0x04, 0x05      SOCKS4(a), SOCKS5
+    A-Z, a-z        an HTTP method
+    anything else   refused: nothing is guessed
+
+One task serves a client from its first byte until its bytes belong to the relay, or until it is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Final
+
+from doorward.api.errors import DoorwardError, Side, TimedOut
+from doorward.api.filters import ClientKind
+from doorward.engine.engine import Engine
+from doorward.engine.origin import Origin
+from doorward.entry.authentication import Authenticator
+from doorward.entry.client import HANDSHAKE_BYTES, Client, farewell
+from doorward.entry.http import HttpServer
+from doorward.entry.socks import SocksServer
+from doorward.net.leg import Leg
+from doorward.wire.errors import ProtocolError
+
+_SOCKS: Final = b"\x04\x05"
+_TLS_HANDSHAKE: Final = b"\x16"
+
+
+class MixedEntry:
+    """Serves every client of the mixed port."""
+
+    def __init__(self, engine: Engine, authenticator: Authenticator) -> None:
+        self._engine = engine
+        self._authenticator = authenticator
+        self.serving = 0
+
+    def on_client(self, sock: socket.socket, address: tuple[str, int]) -> None:
+        """A client was accepted."""
+        leg = Leg(self._engine.poller, sock, Side.INTERNAL)
+        client = Client(self._engine, self._authenticator, leg, address[0], address[1])
+        self.serving += 1
+        self._engine.supervisor.spawn(self._serve(client), name="client")
+
+    async def _serve(self, client: Client) -> None:
+        """One client. Whatever happens, its leg is closed or given to the relay."""
+        try:
+            await self._speak(client)
+        finally:
+            self.serving -= 1
+            if client.leg.open:
+                client.leg.close_now(abortive=True)
+
+    async def _speak(self, client: Client) -> None:
+        first = await self._first_bytes(client)
+        if first[:1] in _SOCKS:
+            await self._serve_socks(client, first)
+        elif first[:1].isalpha():
+            await HttpServer(client).serve(first)
+        elif first:
+            reason = "tls_on_plain_port" if first[:1] == _TLS_HANDSHAKE else "unknown_protocol"
+            client.stranger(_unknown(client), "fail", reason, detail=f"first byte 0x{first[0]:02x}")
+            await farewell(client.leg, b"")
+
+    async def _first_bytes(self, client: Client) -> bytes:
+        """What the client says first; empty if it says nothing, which is then on record."""
+        limits = self._engine.ruling.limits
+        try:
+            async with asyncio.timeout(limits.handshake_timeout_s):
+                first = await client.leg.recv(HANDSHAKE_BYTES)
+        except TimeoutError:
+            client.stranger(_unknown(client), "fail", "handshake_timeout", detail="not a byte came")
+            return b""
+        except DoorwardError as error:
+            client.stranger(_unknown(client), "fail", error.reason, detail=error.detail)
+            return b""
+        if not first:
+            client.stranger(_unknown(client), "fail", "abandoned", detail="closed without a byte")
+        return first
+
+    async def _serve_socks(self, client: Client, first: bytes) -> None:
+        server = SocksServer(client)
+        limits = self._engine.ruling.limits
+        try:
+            async with asyncio.timeout(limits.handshake_timeout_s):
+                asked = await server.receive_request(first)
+        except TimeoutError:
+            client.stranger(server.origin, "fail", "handshake_timeout")
+            return
+        except ProtocolError as error:
+            client.stranger(server.origin, "fail", error.reason, detail=error.detail)
+            await farewell(client.leg, error.reply)
+            return
+        except DoorwardError as error:
+            reason = "abandoned" if not isinstance(error, TimedOut) else error.reason
+            client.stranger(server.origin, "fail", reason, detail=error.detail)
+            return
+        if asked is None:
+            return
+        try:
+            connection = await server.answer(*asked)
+        except DoorwardError:
+            return  # the client went away while it was answered; the connection is on record
+        if connection is not None:
+            await self._engine.carry(connection, client.leg)
+
+
+def _unknown(client: Client) -> Origin:
+    """A client that has not said what it speaks."""
+    return Origin("unknown", ClientKind.SOCKS, client.address, client.port)

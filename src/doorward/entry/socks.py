@@ -1,0 +1,137 @@
+"""SOCKS4, SOCKS4a and SOCKS5 clients (RFC 1928, RFC 1929, the SOCKS4 memos): CONNECT.
+
+BIND and UDP ASSOCIATE are answered with "command not supported" until they exist.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING, Final
+
+from doorward.api.errors import ReplyHint, Terminating
+from doorward.api.filters import ClientKind
+from doorward.engine.origin import Origin
+from doorward.engine.session import Session
+from doorward.engine.target import Target, target_of
+from doorward.entry.client import HANDSHAKE_BYTES, Client, farewell
+from doorward.policy.address import BadHost
+from doorward.wire.credentials import Credentials
+from doorward.wire.socks import Command, Method, MethodsOffered, Request, ServerHandshake, Socks5Reply
+
+if TYPE_CHECKING:
+    from doorward.engine.connection import Connection
+
+# SOCKS can say less than we know; the record has the reason itself.
+REPLIES: Final = {
+    ReplyHint.NOT_ALLOWED: Socks5Reply.NOT_ALLOWED,
+    ReplyHint.NEEDS_USER: Socks5Reply.NOT_ALLOWED,
+    ReplyHint.NAME_NOT_FOUND: Socks5Reply.HOST_UNREACHABLE,
+    ReplyHint.REFUSED: Socks5Reply.CONNECTION_REFUSED,
+    ReplyHint.NETWORK_UNREACHABLE: Socks5Reply.NETWORK_UNREACHABLE,
+    ReplyHint.HOST_UNREACHABLE: Socks5Reply.HOST_UNREACHABLE,
+    ReplyHint.TIMED_OUT: Socks5Reply.TTL_EXPIRED,
+    ReplyHint.BUSY: Socks5Reply.GENERAL_FAILURE,
+    ReplyHint.FAILED: Socks5Reply.GENERAL_FAILURE,
+}
+
+
+class SocksServer:
+    """One client's handshake, up to the request and its answer."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self._handshake = ServerHandshake()
+        self._username: str | None = None
+
+    @property
+    def origin(self) -> Origin:
+        """Where this client comes from, as far as it is known."""
+        version = self._handshake.version
+        return Origin(f"socks{version or ''}", ClientKind.SOCKS, self.client.address, self.client.port)
+
+    async def receive_request(self, first: bytes) -> tuple[Request, Session] | None:
+        """Everything up to the request. None if the client was refused, which is then done and on record.
+
+        Raises ProtocolError for what is not SOCKS, DoorwardError when the client goes away.
+        """
+        client, user, groups = self.client, None, frozenset[str]()
+        event = await self._next(first)
+        if isinstance(event, MethodsOffered):
+            method = self._choose(event.methods)
+            if method is Method.NO_ACCEPTABLE:
+                await self._refuse_stranger("user_needed", self._handshake.select_method(method))
+                return None
+            await client.leg.send(self._handshake.select_method(method))
+            event = await self._next(b"")
+        if isinstance(event, Credentials):
+            self._username = event.username
+            known = await client.authenticator.identify(event, client.address)
+            if known is None:
+                await self._refuse_stranger("bad_credentials", self._handshake.credentials_reply(False))
+                return None
+            user, groups = known.name, known.groups
+            await client.leg.send(self._handshake.credentials_reply(True))
+            event = await self._next(b"")
+        assert isinstance(event, Request)
+        return event, client.engine.sessions.get(client.address, user, groups)
+
+    async def answer(self, request: Request, session: Session) -> Connection | None:
+        """Do what is asked, or refuse it. The connection it made has been answered to the client."""
+        if request.command is not Command.CONNECT:
+            detail = f"{request.command.name} is not supported"
+            await self._refuse_stranger(
+                "command_not_supported", self._reply(Socks5Reply.COMMAND_NOT_SUPPORTED), detail
+            )
+            return None
+        try:
+            target = self._target(request)
+        except BadHost as error:
+            await self._refuse_stranger(error.reason, self._reply(Socks5Reply.NOT_ALLOWED), error.detail)
+            return None
+        connection = await self.client.engine.connect(session, target, self.origin, user=session.user)
+        if connection.refusal is not None:
+            await farewell(self.client.leg, self._reply(REPLIES[connection.refusal.hint]))
+            return None
+        await self._succeed(connection)
+        return connection
+
+    async def _succeed(self, connection: Connection) -> None:
+        try:
+            host, port = connection.external_socket_name
+            reply = self._handshake.reply(Socks5Reply.SUCCEEDED, ipaddress.ip_address(host), port)
+            await self.client.leg.send(reply)
+        except BaseException:
+            self.client.engine.kill(connection, "abandoned")
+            raise
+        self.client.leg.put_back(self._handshake.trailing)
+
+    def _target(self, request: Request) -> Target:
+        host = request.host if request.host is not None else request.address
+        assert host is not None
+        return target_of(host, request.port)
+
+    def _choose(self, methods: bytes) -> Method:
+        """Ask for a password if any rule names users and the client can give one, or if it offers nothing else."""
+        names_users = self.client.engine.ruling.policy.names_users
+        if Method.USERNAME_PASSWORD in methods and (names_users or Method.NO_AUTHENTICATION not in methods):
+            return Method.USERNAME_PASSWORD
+        return Method.NO_AUTHENTICATION if Method.NO_AUTHENTICATION in methods else Method.NO_ACCEPTABLE
+
+    def _reply(self, code: Socks5Reply) -> bytes:
+        return self._handshake.reply(code)
+
+    async def _next(self, data: bytes) -> MethodsOffered | Credentials | Request:
+        """The next event; what came with the last one is looked at first."""
+        event = self._handshake.receive(data)
+        while event is None:
+            data = await self.client.leg.recv(HANDSHAKE_BYTES)
+            if not data:
+                raise Terminating(
+                    "the client ended in the middle of its handshake", side=self.client.leg.side
+                )
+            event = self._handshake.receive(data)
+        return event
+
+    async def _refuse_stranger(self, reason: str, reply: bytes, detail: str = "") -> None:
+        self.client.stranger(self.origin, "deny", reason, user=self._username, detail=detail)
+        await farewell(self.client.leg, reply)
