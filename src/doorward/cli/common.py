@@ -1,0 +1,55 @@
+"""What several commands share: the policy option, loading with every mistake shown, exit statuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, NoReturn, TypeVar
+
+import click
+
+from doorward.config.find import PolicyNotFound, find_policy
+from doorward.config.loading import Reading, read
+from doorward.config.model import Configuration
+
+EXIT_UNAVAILABLE: Final = 69
+EXIT_BAD_CONFIGURATION: Final = 78
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def policy_option(function: F) -> F:
+    """`--policy FILE`."""
+    return click.option(
+        "--policy",
+        "-p",
+        "policy",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="The policy file. Without it: $DOORWARD_POLICY, ./doorward.toml, then the usual places.",
+    )(function)
+
+
+def fail(message: str, status: int = 1) -> NoReturn:
+    """Say what is wrong on standard error, and end."""
+    click.echo(f"doorward: {message}", err=True)
+    raise click.exceptions.Exit(status)
+
+
+def found_policy(explicit: Path | None) -> Path:
+    """The policy file to use; ends the command if there is none."""
+    try:
+        return find_policy(explicit)
+    except PolicyNotFound as error:
+        fail(str(error), EXIT_BAD_CONFIGURATION)
+
+
+def read_policy(explicit: Path | None) -> tuple[Configuration, Reading]:
+    """The configuration, with what was noticed; ends the command with every mistake if it does not pass."""
+    path = found_policy(explicit)
+    reading = read(path)
+    if reading.configuration is None:
+        for problem in reading.problems:
+            click.echo(str(problem), err=True)
+        fail(f"{path} does not pass its check", EXIT_BAD_CONFIGURATION)
+    return reading.configuration, reading

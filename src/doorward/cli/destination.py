@@ -1,0 +1,57 @@
+"""What people write for a destination and a moment on the command line."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
+
+from doorward.engine.target import Target, target_of
+from doorward.policy.schedule import parse_days, parse_hours
+
+DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ssh": 22, "ftp": 21, "git": 9418}
+
+
+class Destination(NamedTuple):
+    """A target; `application` is `http` when a plain HTTP request was meant."""
+
+    target: Target
+    application: str | None
+
+
+def parse_destination(text: str) -> Destination:
+    """`tcp://host:port`, `http://host[:port]/…`, `https://host`, or `host:port`. Raises ValueError with a sentence."""
+    parts = urlsplit(text if "://" in text else f"tcp://{text}")
+    try:
+        port = parts.port or DEFAULT_PORTS.get(parts.scheme)
+    except ValueError as error:
+        raise ValueError(f'"{text}": {error}') from None
+    host = parts.netloc.rpartition("@")[2]
+    if parts.port is not None:
+        host = host.rpartition(":")[0]
+    if parts.scheme == "udp":
+        raise ValueError("only tcp destinations can be explained today")
+    if parts.scheme != "tcp" and parts.scheme not in DEFAULT_PORTS:
+        raise ValueError(f'"{text}": unknown scheme; write tcp://host:port')
+    if not host or port is None:
+        raise ValueError(f'"{text}" needs a host and a port: tcp://host:port')
+    return Destination(target_of(host.strip("[]"), port), "http" if parts.scheme == "http" else None)
+
+
+def parse_moment(text: str | None, now: datetime) -> datetime:
+    """`2026-11-20T10:00`, `fri 10:00` (that day of this week), `10:00` (today); None is now. Raises ValueError."""
+    if text is None:
+        return now
+    words = text.lower().split()
+    if len(words) <= 2 and ":" in words[-1] and "-" not in words[-1]:
+        minutes = parse_hours(f"{words[-1]}-24:00")[0]
+        weekday = parse_days(words[0])[0] if len(words) == 2 else now.weekday()
+        moved = now.replace(hour=minutes // 60, minute=minutes % 60, second=0, microsecond=0)
+        return moved.fromordinal(now.toordinal() + weekday - now.weekday()).replace(
+            hour=moved.hour, minute=moved.minute, tzinfo=now.tzinfo
+        )
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f'"{text}" is not a time: write 2026-11-20T10:00, "fri 10:00" or 10:00') from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=now.tzinfo)

@@ -1,0 +1,202 @@
+"""`doorward explain`: what the policy says to a connection, and why. Nothing is connected; a name may be looked up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from datetime import datetime
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+from doorward.api.errors import DoorwardError
+from doorward.api.filters import ClientKind
+from doorward.cli.common import fail, policy_option, read_policy
+from doorward.cli.destination import Destination, parse_destination, parse_moment
+from doorward.config.model import Configuration
+from doorward.engine.association import Associations
+from doorward.engine.judgement import inputs_of, is_leading_to
+from doorward.engine.session import Session
+from doorward.net.own_addresses import OwnAddresses
+from doorward.net.resolve import Resolver
+from doorward.policy.address import canonical
+from doorward.policy.model import UNKNOWN, Decision, Inputs, Tried, Unknown
+from doorward.service.filters import FilterNotLoaded, load_filters
+from doorward.wire.printable import printable
+
+
+class Explained(NamedTuple):
+    """One judgement: for the name alone, or for one of its addresses."""
+
+    decision: Decision
+    tried: tuple[Tried, ...]
+
+
+@click.command("explain", short_help="Say what the policy answers to a connection, and why.")
+@click.option(
+    "--to", "to", required=True, metavar="tcp://HOST:PORT", help="The destination; http://HOST/ works too."
+)
+@click.option(
+    "--from", "from_", default="127.0.0.1", show_default=True, metavar="ADDR", help="The client's address."
+)
+@click.option("--user", metavar="NAME", help="The user; without it, somebody who has not said who they are.")
+@click.option("--at", metavar="TIME", help='When: 2026-11-20T10:00, "fri 10:00", 10:00. Without it, now.')
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--no-filters", is_flag=True, help="Do not run the code of filter files.")
+@policy_option
+def command(
+    to: str,
+    from_: str,
+    user: str | None,
+    at: str | None,
+    as_json: bool,
+    no_filters: bool,
+    policy: Path | None,
+) -> None:
+    """Say what the policy answers, which rule decides, how every rule before it fared, and which filters would join."""
+    configuration, _ = read_policy(policy)
+    try:
+        destination = parse_destination(to)
+        moment = parse_moment(at, datetime.now().astimezone())
+        ip_address(from_)
+    except ValueError as error:
+        fail(printable(getattr(error, "detail", None) or str(error)), 2)
+    inputs = _inputs(configuration, destination, from_, user, moment)
+    explained, trouble = asyncio.run(_judge(configuration, inputs, destination))
+    filters = [] if no_filters else _filters(configuration, destination)
+    if as_json:
+        click.echo(json.dumps(_as_json(explained, filters, trouble)))
+    else:
+        _show(configuration, destination, explained, filters, trouble, moment)
+
+
+def _inputs(
+    configuration: Configuration, destination: Destination, from_: str, user: str | None, moment: datetime
+) -> Inputs:
+    groups: frozenset[str] = frozenset()
+    asked: str | Unknown = UNKNOWN
+    if user is not None:
+        known = configuration.users.get(user)
+        if known is None:
+            fail(f'the policy has no user "{printable(user)}"', 2)
+        asked, groups = known.name, known.groups
+    session = Session(0, from_, None if isinstance(asked, Unknown) else asked, groups)
+    own = OwnAddresses(time.monotonic)
+    return inputs_of(session, destination.target, asked, moment.timestamp(), own.is_own)
+
+
+async def _judge(
+    configuration: Configuration, inputs: Inputs, destination: Destination
+) -> tuple[list[Explained], str | None]:
+    """As the engine would: the name first, each of its addresses only if the answer hangs on them."""
+    policy = configuration.policy
+    decision = policy.judge(inputs)
+    first = Explained(decision, policy.explain(inputs))
+    if decision.needs != "address" or destination.target.host is None:
+        return [first], None
+    resolver = Resolver(configuration.limits.resolve_timeout_s)
+    own = OwnAddresses(time.monotonic)
+    try:
+        addresses = dict.fromkeys(canonical(a) for a in await resolver.resolve(destination.target.host))
+    except DoorwardError as error:
+        return [first], f"{error.reason}: {error.detail}"
+    finally:
+        resolver.close()
+    explained = []
+    for address in addresses:
+        asked = inputs._replace(address=address, own=is_leading_to(address, own.is_own))
+        explained.append(Explained(policy.judge(asked), policy.explain(asked)))
+    return explained, None
+
+
+def _filters(configuration: Configuration, destination: Destination) -> list[str]:
+    try:
+        loaded = load_filters(configuration.filters, configuration.protocols)
+    except FilterNotLoaded as error:
+        fail(str(error))
+    associations = Associations([one.entry for one in loaded], configuration.protocols)
+    kind = ClientKind.HTTP if destination.application else ClientKind.SOCKS
+    return [entry.name for entry in associations.of(destination.target.port, destination.application, kind)]
+
+
+def _as_json(explained: list[Explained], filters: list[str], trouble: str | None) -> dict[str, Any]:
+    best = _best(explained)
+    return {
+        "action": best.decision.action,
+        "reason": best.decision.reason,
+        "rule": best.decision.rule,
+        "line": best.decision.rule_line,
+        "needs": best.decision.needs,
+        "policy": best.decision.policy,
+        "lookup": trouble,
+        "filters": filters if best.decision.allowed else [],
+        "judgements": [
+            {
+                "address": None
+                if isinstance(one.decision.inputs.address, Unknown)
+                else str(one.decision.inputs.address),
+                "action": one.decision.action,
+                "reason": one.decision.reason,
+                "rule": one.decision.rule,
+                "tried": [tried._asdict() for tried in one.tried],
+            }
+            for one in explained
+        ],
+    }
+
+
+def _best(explained: list[Explained]) -> Explained:
+    """The one that decides: the first allowed address, else the first."""
+    return next((one for one in explained if one.decision.allowed), explained[0])
+
+
+def _show(
+    configuration: Configuration,
+    destination: Destination,
+    explained: list[Explained],
+    filters: list[str],
+    trouble: str | None,
+    moment: datetime,
+) -> None:
+    inputs = explained[0].decision.inputs
+    who = "somebody unidentified" if isinstance(inputs.user, Unknown) else f"user {inputs.user}"
+    click.echo(f"tcp://{destination.target} from {inputs.client}, {who}, {moment:%a %Y-%m-%d %H:%M}")
+    for one in explained:
+        _show_one(configuration, one, several=len(explained) > 1)
+    if trouble is not None:
+        click.echo(f"\nthe name was looked up, which failed: {printable(trouble)}")
+    if _best(explained).decision.allowed:
+        click.echo(f"\nfilters that would join: {', '.join(filters) or 'none'}")
+
+
+def _show_one(configuration: Configuration, one: Explained, *, several: bool) -> None:
+    decision = one.decision
+    colours = {"allow": "green", "deny": "red", "needs": "yellow"}
+    verdict = click.style(decision.action.upper(), fg=colours[decision.action], bold=True)
+    address = "" if isinstance(decision.inputs.address, Unknown) else f" for {decision.inputs.address}"
+    click.echo(f"\n{verdict}{address if several or decision.inputs.host else ''}  {decision.reason}")
+    click.echo(f"  {_because(configuration, decision)}")
+    if one.tried:
+        click.echo("  rules tried:")
+    width = max((len(printable(tried.rule)) for tried in one.tried), default=0)
+    for tried in one.tried:
+        told: str = tried.outcome
+        if tried.field is not None:
+            told += f" on {tried.field}: wants {printable(tried.wanted)}, got {printable(tried.got)}"
+        click.echo(f"    line {tried.line:<4} {printable(tried.rule):<{width}}  {told}")
+
+
+def _because(configuration: Configuration, decision: Decision) -> str:
+    if decision.needs == "user":
+        asked = "HTTP and SOCKS5 clients are asked"
+        return f'rule "{printable(decision.rule or "")}" needs to know the user: {asked}'
+    if decision.needs == "address":
+        return f'rule "{printable(decision.rule or "")}" needs the address of the name'
+    if decision.rule is None:
+        return "no rule matches; what no rule allows is denied"
+    if not decision.rule_line:
+        return f"{decision.rule}: closed unless a rule's `to` names this address outright"
+    return f'rule "{printable(decision.rule)}" ({configuration.path}:{decision.rule_line})'

@@ -1,0 +1,84 @@
+"""`doorward serve`: run the firewall in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import click
+
+import doorward
+from doorward.cli.common import fail, policy_option, read_policy
+from doorward.config.model import FilterSetting
+from doorward.service.firewall import Firewall, StartRefused
+from doorward.service.operational_log import make_logger
+from doorward.service.running import run
+
+
+@click.command("serve", short_help="Run the firewall in the foreground.")
+@policy_option
+@click.option(
+    "--filter", "-s", "filters", multiple=True, metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A filter to run besides those of the policy; may be given again.",
+)  # fmt: skip
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+)
+def command(policy: Path | None, filters: tuple[Path, ...], log_level: str) -> None:
+    """Run the firewall until Ctrl-C (at once) or SIGTERM (connections may end first). SIGHUP reloads the policy."""
+    configuration, reading = read_policy(policy)
+    for problem in reading.problems:
+        click.echo(str(problem), err=True)
+    extra = [FilterSetting(path.stem, str(path.resolve())) for path in filters]
+    log = make_logger(level=log_level)
+    status = 0
+    try:
+        asyncio.run(run(configuration, log, extra_filters=extra, ready=_tell))
+    except StartRefused as error:
+        click.echo(f"doorward: {error}", err=True)
+        status = 1
+    except OSError as error:
+        fail(f"cannot start: {error}")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Every record is written. A thread that still waits inside the system's resolver must not hold the process.
+    os._exit(status)
+
+
+def _tell(firewall: Firewall) -> None:
+    """Where it listens, what is in force, what to try."""
+    configuration = firewall.configuration
+    addresses = [_address(*name) for name in firewall.listeners.addresses]
+    filters = ", ".join(loaded.setting.name for loaded in firewall.filters.loaded) or "none"
+    me = _command()
+    rules = len(configuration.policy.rules)
+    proxy = addresses[0]
+    click.echo(
+        f"doorward {doorward.__version__} is ready\n"
+        f"  listening  {', '.join(addresses)}  (SOCKS4, SOCKS4a, SOCKS5 and HTTP proxy)\n"
+        f"  policy     {configuration.path}, revision {configuration.revision}, {rules} rules\n"
+        f"  relay      {firewall.engine.relay.name}\n"
+        f"  filters    {filters}\n"
+        f"  log        {configuration.log.path}\n"
+        f"try, from another terminal:\n"
+        f"  curl --socks5-hostname {proxy} http://example.com/\n"
+        f"  {me} explain --to tcp://169.254.169.254:80\n"
+        f"  {me} log --follow"
+    )
+    sys.stdout.flush()
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _command() -> str:
+    """How to call us from another terminal."""
+    if shutil.which("doorward") is not None:
+        return "doorward"
+    called = Path(sys.argv[0])
+    return str(called) if called.name == "doorward" else f"{sys.executable} -m doorward"

@@ -1,0 +1,1 @@
+"""Joins the parts into one running firewall: start, reload, drain, stop."""

@@ -1,0 +1,71 @@
+"""The filters in force: started before their first event, stopped after they have left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from doorward.api.contracts import Firewall
+from doorward.config.model import Configuration, FilterSetting
+from doorward.engine.association import FilterEntry
+from doorward.service.filters import FilterNotLoaded, LoadedFilter, load_filters
+
+
+class FilterSet:
+    """Loads, starts and stops. `extra` are filters named on the command line, after those of the policy file."""
+
+    def __init__(self, firewall: Firewall, log: Any, extra: Sequence[FilterSetting]) -> None:
+        self._firewall = firewall
+        self._log = log
+        self._extra = tuple(extra)
+        self.loaded: list[LoadedFilter] = []
+
+    @property
+    def entries(self) -> list[FilterEntry]:
+        """As the engine wants them."""
+        return [loaded.entry for loaded in self.loaded]
+
+    async def prepare(self, configuration: Configuration) -> list[LoadedFilter]:
+        """Load what a configuration names and start what is new. Raises FilterNotLoaded, with nothing new running."""
+        settings = configuration.filters + self._extra
+        wanted = load_filters(settings, configuration.protocols, self.loaded)
+        started: list[LoadedFilter] = []
+        for loaded in _without(wanted, self.loaded):
+            try:
+                async with asyncio.timeout(configuration.limits.event_timeout_s):
+                    await loaded.entry.application_filter.start(self._firewall)
+            except Exception as error:
+                await self.stop(started, configuration)
+                raise FilterNotLoaded(_not_started(loaded.setting, error)) from error
+            started.append(loaded)
+        return wanted
+
+    async def abandon(self, wanted: Sequence[LoadedFilter], configuration: Configuration) -> None:
+        """Stop what was started for nothing."""
+        await self.stop(_without(wanted, self.loaded), configuration)
+
+    def commit(self, wanted: list[LoadedFilter]) -> list[LoadedFilter]:
+        """From now on these. Returns those that have left, to be stopped."""
+        left = _without(self.loaded, wanted)
+        self.loaded = wanted
+        return left
+
+    async def stop(self, filters: Sequence[LoadedFilter], configuration: Configuration) -> None:
+        """Stop filters; what one raises is logged."""
+        for loaded in filters:
+            try:
+                async with asyncio.timeout(configuration.limits.event_timeout_s):
+                    await loaded.entry.application_filter.stop()
+            except Exception as error:
+                self._log.error("a filter failed to stop", filter=loaded.setting.name, error=error)
+
+
+def _without(some: Sequence[LoadedFilter], others: Sequence[LoadedFilter]) -> list[LoadedFilter]:
+    known = {id(loaded.entry.application_filter) for loaded in others}
+    return [loaded for loaded in some if id(loaded.entry.application_filter) not in known]
+
+
+def _not_started(setting: FilterSetting, error: Exception) -> str:
+    told = "did not start in time" if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}"
+    return f'filter "{setting.name}" ({setting.use}): {told}'
