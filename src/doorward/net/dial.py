@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from doorward.api.errors import ConnectionRefused, DoorwardError, Side, TimedOut
@@ -20,6 +20,7 @@ from doorward.policy.model import IPAddress
 
 # RFC 8305, section 5: the recommended delay between attempts.
 ATTEMPT_DELAY_S: Final = 0.25
+_PENDING: Final = frozenset({errno.EINPROGRESS, errno.EALREADY})
 # More candidates than this are not tried: a name with hundreds of addresses must not become a scan.
 ATTEMPTS_MAX: Final = 8
 
@@ -32,11 +33,11 @@ async def dial(
     Raises ConnectionRefused, Unreachable, TimedOut, OutOfResources (the last failure, when all fail). After
     failure or cancellation no socket is left.
     """
+    if len(addresses) == 1:
+        return await _connect(poller, addresses[0], port, timeout_s), addresses[0]
     try:
         async with asyncio.timeout(timeout_s):
-            if len(addresses) == 1:
-                return await _connect(poller, addresses[0], port), addresses[0]
-            return await _race(poller, interleave(addresses)[:ATTEMPTS_MAX], port)
+            return await _race(poller, interleave(addresses)[:ATTEMPTS_MAX], port, timeout_s)
     except TimeoutError:
         raise TimedOut(f"no answer within {timeout_s:g} s", side=Side.EXTERNAL) from None
 
@@ -52,17 +53,20 @@ def interleave(addresses: Sequence[IPAddress]) -> list[IPAddress]:
     return order
 
 
-async def _race(poller: Poller, addresses: Sequence[IPAddress], port: int) -> tuple[Leg, IPAddress]:
+async def _race(
+    poller: Poller, addresses: Sequence[IPAddress], port: int, timeout_s: float
+) -> tuple[Leg, IPAddress]:
     """Start the attempts one after another; keep the winner, end the others."""
     loop = poller.loop
     waiting: dict[asyncio.Task[Leg], IPAddress] = {}
     failure: DoorwardError = ConnectionRefused("no address to try", side=Side.EXTERNAL)
+    winner: Leg | None = None
     rest = list(addresses)
     try:
         while rest or waiting:
             if rest:
                 address = rest.pop(0)
-                waiting[loop.create_task(_connect(poller, address, port))] = address
+                waiting[loop.create_task(_connect(poller, address, port, timeout_s))] = address
             done, _ = await asyncio.wait(
                 waiting, timeout=ATTEMPT_DELAY_S if rest else None, return_when=asyncio.FIRST_COMPLETED
             )
@@ -70,24 +74,37 @@ async def _race(poller: Poller, addresses: Sequence[IPAddress], port: int) -> tu
                 address = waiting.pop(task)
                 error = task.exception()
                 if error is None:
-                    return task.result(), address
+                    winner = task.result()
+                    return winner, address
                 if not isinstance(error, DoorwardError):
                     raise error
                 failure = error
         raise failure
     finally:
-        await _end(waiting)
+        try:
+            await _end(waiting)
+        except asyncio.CancelledError:
+            if winner is not None:
+                winner.close_now()
+            raise
 
 
-async def _end(attempts: dict[asyncio.Task[Leg], IPAddress]) -> None:
-    for task in attempts:
+async def _end(attempts: Iterable[asyncio.Task[Leg]]) -> None:
+    tasks = list(attempts)
+    for task in tasks:
+        task.add_done_callback(_discard)
         task.cancel()
-    for result in await asyncio.gather(*attempts, return_exceptions=True):
-        if isinstance(result, Leg):  # it stood in the very moment another one won
-            result.close_now()
+    if tasks:
+        await asyncio.wait(tasks)
 
 
-async def _connect(poller: Poller, address: IPAddress, port: int) -> Leg:
+def _discard(attempt: asyncio.Task[Leg]) -> None:
+    """An attempt that nobody waits for any more. It may have stood in the very moment another one won."""
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result().close_now()
+
+
+async def _connect(poller: Poller, address: IPAddress, port: int, timeout_s: float) -> Leg:
     """One attempt."""
     try:
         sock = socket.socket(
@@ -98,13 +115,18 @@ async def _connect(poller: Poller, address: IPAddress, port: int) -> Leg:
         raise translate(error.errno, Side.OURS) from None
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        result = sock.connect_ex((str(address), port))
-        if result == errno.EINPROGRESS:
-            await _Attempt(poller, sock).wait()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # as for accepted sockets
+        where = (str(address), port)
+        result = sock.connect_ex(where)
+        if result == errno.EINPROGRESS and address.is_loopback:
+            # Within one machine it was settled before the call came back; asking again is cheaper than waiting.
+            result = sock.connect_ex(where)
+        if result in _PENDING:
+            await _Attempt(poller, sock).wait(timeout_s)
             result = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if result:
             raise translate(result, Side.EXTERNAL)
-        if address.is_loopback and sock.getsockname() == sock.getpeername():
+        if address.is_loopback and sock.getsockname()[:2] == where:
             # Nobody listens; the kernel connected the socket to itself because our own port was the one asked for.
             raise ConnectionRefused("the connection met itself", side=Side.EXTERNAL)
     except OSError as error:
@@ -124,12 +146,19 @@ class _Attempt:
         self._fd = sock.fileno()
         self._done: asyncio.Future[None] = poller.loop.create_future()
 
-    async def wait(self) -> None:
+    async def wait(self, timeout_s: float) -> None:
+        """Raises TimedOut after the deadline."""
         self._poller.watch(self._fd, self)
+        timer = self._poller.loop.call_later(timeout_s, self._expire, timeout_s)
         try:
             await self._done
         finally:
+            timer.cancel()
             self._poller.unwatch(self._fd)
+
+    def _expire(self, timeout_s: float) -> None:
+        if not self._done.done():
+            self._done.set_exception(TimedOut(f"no answer within {timeout_s:g} s", side=Side.EXTERNAL))
 
     def ready(self, fd: int, events: int) -> None:
         if not self._done.done():

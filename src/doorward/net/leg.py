@@ -7,12 +7,13 @@ calls. At most one reader and one writer wait at a time.
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import struct
 from typing import Final
 
 from doorward.api.errors import DoorwardError, Side, Terminating
-from doorward.net.poller import READ, WRITE, Poller
+from doorward.net.poller import ENDING, READ, WRITE, Poller
 from doorward.net.seam import translate
 
 # Chunks grow with the flow: 256 KiB carry 2.5 times the throughput of 16 KiB through a filter, and small
@@ -26,8 +27,8 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 class Leg:
     """One wire. Owns its socket until `detach` or `close`."""
 
-    __slots__ = ("_chunk", "_failure", "_fd", "_poller", "_reader", "_socket", "_unread", "_watched", "_writer",
-                 "received", "sent", "side")  # fmt: skip
+    __slots__ = ("_chunk", "_drained", "_ending", "_failure", "_fd", "_poller", "_reader", "_shut", "_socket",
+                 "_unread", "_watched", "_writer", "received", "sent", "side")  # fmt: skip
 
     def __init__(self, poller: Poller, sock: socket.socket, side: Side) -> None:
         """Takes over a connected, non-blocking socket."""
@@ -38,6 +39,9 @@ class Leg:
         self._socket = sock
         self._fd = sock.fileno()
         self._watched = False
+        self._drained = False  # the last read emptied the socket: the next one waits for an edge, untried
+        self._ending = False  # the peer has said something beyond data, so empty is not all there is
+        self._shut = False
         self._failure: DoorwardError | None = None
         self._unread = b""
         self._chunk = CHUNK_BYTES_MIN
@@ -47,6 +51,16 @@ class Leg:
     @property
     def open(self) -> bool:
         return self._failure is None
+
+    @property
+    def congested(self) -> bool:
+        """Whether somebody waits for the peer to read."""
+        return self._writer is not None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a task waits for this leg."""
+        return self._reader is not None or self._writer is not None
 
     @property
     def local_name(self) -> tuple[str, int]:
@@ -75,20 +89,24 @@ class Leg:
 
     async def recv(self, bytes_max: int | None = None) -> bytes:
         """See `Socket.recv`."""
-        if self._unread:
-            return self._take_unread(bytes_max)
         size = bytes_max or self._chunk
         while True:
+            if self._unread:
+                return self._take_unread(bytes_max)
             if self._failure is not None:
                 raise self._failure
+            if self._drained:
+                await self._readable()
+                continue
             try:
                 data = self._socket.recv(size)
             except (BlockingIOError, InterruptedError):
-                await self._readable()
+                self._drained = True
                 continue
             except OSError as error:
                 raise self._fail(translate(error.errno, self.side)) from None
             self.received += len(data)
+            self._drained = 0 < len(data) < size and not self._ending
             if bytes_max is None:
                 self._adapt(len(data), size)
             return data
@@ -113,7 +131,12 @@ class Leg:
                 await self._writable()
                 continue
             except OSError as error:
-                raise self._fail(translate(error.errno, self.side)) from None
+                if self._shut and error.errno == errno.EPIPE:
+                    raise Terminating("send after shutdown", side=Side.OURS) from None
+                last_words = self._last_words()
+                failure = self._fail(translate(error.errno, self.side))
+                self._unread = last_words
+                raise failure from None
             self.sent += count
             return count
 
@@ -124,6 +147,9 @@ class Leg:
             return
         if self._failure is not None:
             raise self._failure
+        if self._shut:
+            return
+        self._shut = True
         try:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError as error:
@@ -157,8 +183,12 @@ class Leg:
 
     def ready(self, fd: int, events: int) -> None:
         """An edge from the poller."""
-        if events & READ and (waiter := self._reader) is not None and not waiter.done():
-            waiter.set_result(None)
+        if events & READ:
+            self._drained = False
+            if events & ENDING:
+                self._ending = True
+            if (waiter := self._reader) is not None and not waiter.done():
+                waiter.set_result(None)
         if events & WRITE and (waiter := self._writer) is not None and not waiter.done():
             waiter.set_result(None)
 
@@ -200,6 +230,15 @@ class Leg:
             data, self._unread = self._unread[:bytes_max], self._unread[bytes_max:]
         return data
 
+    def _last_words(self) -> bytes:
+        """What a peer said before it would take no more (an answer to an upload, say): readable in spite of its RST."""
+        try:
+            data = self._unread + self._socket.recv(CHUNK_BYTES_MAX)
+        except OSError:
+            return self._unread
+        self.received += len(data) - len(self._unread)
+        return data
+
     def _adapt(self, got: int, size: int) -> None:
         if got == size:
             self._chunk = min(size * 2, CHUNK_BYTES_MAX)
@@ -213,7 +252,10 @@ class Leg:
     def _end(self, error: DoorwardError) -> None:
         self._failure = error
         self._unread = b""
-        self._unwatch()
+        self._drained = False
+        if self._watched:
+            self._watched = False
+            self._poller.forget(self._fd)
         self._fd = -1
         self._socket.close()
         for waiter in (self._reader, self._writer):

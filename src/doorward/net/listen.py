@@ -9,11 +9,14 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from doorward.api.errors import Side
+from doorward.net.leg import reset_on_close
 from doorward.net.poller import Poller
 from doorward.net.seam import OUT_OF_RESOURCES, translate
 
 # The kernel cuts this to net.core.somaxconn; a burst of clients waits there while we are busy.
 BACKLOG: Final = 4096
+# Clients that speak first (SOCKS, HTTP): the kernel keeps a connection to itself until they have, or this long.
+DEFER_S: Final = 1
 # New clients taken in one turn; the rest wait for those that are here already.
 ACCEPTS_MAX: Final = 64
 PAUSE_S: Final = 0.1
@@ -70,7 +73,7 @@ class Listener:
                     raise
                 continue  # the client went away before it was taken: accept(2), error handling
             client.setblocking(False)
-            self._on_client(client, address[:2])
+            self._welcome(client, address[:2])
         self._poller.loop.call_soon(self.ready, fd, events)
 
     def close(self) -> None:
@@ -81,6 +84,16 @@ class Listener:
         if self._socket.fileno() >= 0:
             self._poller.unwatch(self._socket.fileno())
             self._socket.close()
+
+    def _welcome(self, client: socket.socket, address: tuple[str, int]) -> None:
+        """Hand one client over. If that fails, it is our own bug: it costs this client, and not the listener."""
+        try:
+            self._on_client(client, address)
+        except Exception as error:
+            reset_on_close(client)
+            client.close()
+            context = {"message": "a new client could not be taken", "exception": error}
+            self._poller.loop.call_exception_handler(context)
 
     def _wait(self, why: str) -> None:
         """Leave the clients in the backlog for a moment: old connections live on, and some will end."""
@@ -94,11 +107,17 @@ class Listener:
 
 def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    except OSError as error:  # no descriptor, or no such family on this machine
+        raise translate(error.errno, Side.OURS) from None
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # Accepted sockets inherit it: handshake answers and small messages must not wait for an acknowledgement.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_S)
+        # An urgent byte (Telnet, FTP's ABOR) stays in its place in the stream: RFC 6093, section 4.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((host, port))

@@ -1,13 +1,16 @@
 """The machine's own addresses, read from /proc (proc(5): net/fib_trie, net/if_inet6), remembered for a moment.
 
 A client must not reach the firewall's own services by one of its addresses, so every local address counts, also
-whole local ranges such as 127.0.0.0/8 or an `ip route add local`.
+whole local ranges such as 127.0.0.0/8 or an `ip route add local`. Where /proc has no such tables (some containers),
+the kernel is asked about each address: what a socket can be bound to is ours.
 """
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -17,16 +20,18 @@ from doorward.policy.model import IPAddress, IPNetwork
 REMEMBERED_S: Final = 2.0
 
 _PREFIX: Final = re.compile(r"\|-- (\d+\.\d+\.\d+\.\d+)$")
+_NOT_OURS: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _LOCAL: Final = re.compile(r"/(\d+) host LOCAL$")
 
 
 class OwnAddresses:
-    """Answers `is_own`. When /proc cannot be read, the last answer stands."""
+    """Answers `is_own`. When /proc cannot be read, the last answer stands; without one, the kernel is asked."""
 
     def __init__(self, clock: Callable[[], float], proc: Path = Path("/proc/net")) -> None:
         self._clock = clock
         self._proc = proc
         self._expires = float("-inf")
+        self._was_read = False
         self._hosts: frozenset[IPAddress] = frozenset()
         self._ranges: tuple[IPNetwork, ...] = ()
 
@@ -36,20 +41,38 @@ class OwnAddresses:
         if now >= self._expires:
             self._read()
             self._expires = now + REMEMBERED_S
+        if not self._was_read:
+            return can_be_bound(address)
         return address in self._hosts or any(
             address.version == own.version and address in own for own in self._ranges
         )
 
     def _read(self) -> None:
-        found: list[IPNetwork] = []
         try:
-            found += local_ipv4((self._proc / "fib_trie").read_text("ascii"))
-            found += local_ipv6((self._proc / "if_inet6").read_text("ascii"))
-        except OSError:
-            if not found:
-                return
+            found = local_ipv4((self._proc / "fib_trie").read_text("ascii"))
+            found += self._read_ipv6()
+        except OSError:  # out of descriptors, say: half an answer would open the other half
+            return
+        self._was_read = True
         self._hosts = frozenset(n.network_address for n in found if n.num_addresses == 1)
         self._ranges = tuple(n for n in found if n.num_addresses > 1)
+
+    def _read_ipv6(self) -> list[IPNetwork]:
+        try:
+            return local_ipv6((self._proc / "if_inet6").read_text("ascii"))
+        except FileNotFoundError:  # a machine without IPv6
+            return []
+
+
+def can_be_bound(address: IPAddress) -> bool:
+    """Whether a socket can have this address; when in doubt (out of descriptors, say) it counts as ours."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.bind((str(address), 0))
+    except OSError as error:
+        return error.errno not in _NOT_OURS
+    return True
 
 
 def local_ipv4(fib_trie: str) -> list[IPNetwork]:

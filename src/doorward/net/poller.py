@@ -14,9 +14,11 @@ import asyncio
 import select
 from typing import Final, Protocol
 
-READ: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+READ: Final = select.EPOLLIN | select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 WRITE: Final = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
-_BOTH_EDGES: Final = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+# Something beyond data: an end, an error, or an urgent mark, at which every read stops short of what follows it.
+ENDING: Final = select.EPOLLPRI | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+_BOTH_EDGES: Final = select.EPOLLIN | select.EPOLLPRI | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 
 # Enough to empty a busy loop's ready list in one call, few enough that timers are not kept waiting.
 EVENTS_MAX: Final = 512
@@ -52,6 +54,10 @@ class Poller:
         """Must come before the descriptor is closed or given away: a duplicate would keep the registration alive."""
         if self._targets.pop(fd, None) is not None:
             self._epoll.unregister(fd)
+
+    def forget(self, fd: int) -> None:
+        """For a descriptor that is closed next and has no duplicate: the kernel ends the registration with it."""
+        self._targets.pop(fd, None)
 
     def close(self) -> None:
         """Stop telling anybody anything. Idempotent."""

@@ -8,18 +8,17 @@ reads it copies again.
 
 from __future__ import annotations
 
-import asyncio
 import errno
-import heapq
 import os
-import select
 import socket
 from typing import Final
 
 from doorward.api.errors import OutOfResources, Side
-from doorward.net.leg import reset_on_close
-from doorward.net.pipes import PIPE_BYTES, Pipe, PipePool
-from doorward.net.poller import READ, WRITE, Poller
+from doorward.net.allowance import Allowance
+from doorward.net.idle import IdleQueue
+from doorward.net.pair import Flow, Pair, side_of_sink, side_of_source, with_socket
+from doorward.net.pipes import PIPE_BYTES, PipePool
+from doorward.net.poller import Poller
 from doorward.net.relay import Completion, Counts, End, EndedBy, Limits, OnCompletions, Reclaimed
 
 COPY_BYTES: Final = 64 * 1024
@@ -28,10 +27,6 @@ SMALL_READ_BYTES: Final = 16 * 1024
 SMALL_READS_BEFORE_COPYING: Final = 8
 # Rounds of read and write that one flow may take before others have their turn.
 ROUNDS_MAX: Final = 16
-# Idle pairs are looked for in steps, so that thousands of them share a timer.
-IDLE_STEP_S: Final = 0.05
-# A limited flow sleeps until this much of a second's allowance is there again.
-ALLOWANCE_STEP_S: Final = 0.05
 
 _PEER_GONE: Final = frozenset(
     {
@@ -43,76 +38,12 @@ _PEER_GONE: Final = frozenset(
         errno.ECONNABORTED,
     }
 )
-_ENDING: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
-_SPLICE_FLAGS: Final = (
-    os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
-)  # never MORE: it corks the last bytes for 200 ms
+# Never MORE: it corks the last bytes for 200 ms.
+_SPLICE_FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 
 class SinkBrokenError(Exception):
     """Writing failed: the error is the sink's, not the source's."""
-
-
-class Flow:
-    """One direction: from `source` to `sink`."""
-
-    __slots__ = ("allowance", "done", "ending", "eof", "held", "in_pipe", "moved", "pair", "pipe",
-                 "refilled_at", "sink", "small_reads", "source", "spliceable", "splicing", "waiting")  # fmt: skip
-
-    def __init__(self, pair: Pair, source: socket.socket, sink: socket.socket) -> None:
-        self.pair = pair
-        self.source = source
-        self.sink = sink
-        self.held: memoryview | None = None
-        self.pipe: Pipe | None = None
-        self.in_pipe = 0
-        self.moved = 0
-        self.ending = False  # the source has said something beyond data: read until the kernel says wait
-        self.eof = False
-        self.done = False
-        self.splicing = False
-        self.spliceable = True
-        self.small_reads = 0
-        self.allowance = 0.0
-        self.refilled_at = 0.0
-        self.waiting: asyncio.TimerHandle | None = None
-
-
-class Pair:
-    """Two sockets and the flow each way. `last` is the loop's time of the last byte."""
-
-    __slots__ = ("first_eof", "id", "internal", "last", "limits", "outward", "inward", "over", "relay")  # fmt: skip # noqa: RUF023
-
-    def __init__(
-        self,
-        relay: PythonRelay,
-        pair_id: int,
-        internal: socket.socket,
-        external: socket.socket,
-        limits: Limits,
-    ) -> None:
-        self.relay = relay
-        self.id = pair_id
-        self.internal = internal.fileno()
-        self.limits = limits
-        self.last = relay.poller.now
-        self.first_eof: EndedBy | None = None
-        self.over = False
-        self.outward = Flow(self, internal, external)
-        self.inward = Flow(self, external, internal)
-
-    def ready(self, fd: int, events: int) -> None:
-        """An edge: try to read from this side, and to write to it what was held."""
-        reading, writing = (self.outward, self.inward) if fd == self.internal else (self.inward, self.outward)
-        if events & WRITE and (writing.held is not None or writing.in_pipe):
-            self.relay.pump(writing)
-        if events & READ and not self.over:
-            if events & _ENDING:
-                reading.ending = True
-            if not reading.done:
-                self.relay.pump(reading)
-            elif events & select.EPOLLERR:
-                self.relay.reset_after_end(reading)
 
 
 class PythonRelay:
@@ -125,13 +56,11 @@ class PythonRelay:
         self._on_completions = on_completions
         self._pairs: dict[int, Pair] = {}
         self._next_id = 1
-        self._buffer = bytearray(COPY_BYTES)
-        self._view = memoryview(self._buffer)
+        self._view = memoryview(bytearray(COPY_BYTES))
         self._pipes = PipePool()
         self._completions: list[Completion] = []
         self._unfinished: dict[Flow, None] = {}
-        self._idle: list[tuple[float, int]] = []
-        self._idle_timer: asyncio.TimerHandle | None = None
+        self._idle: IdleQueue[Pair] = IdleQueue(poller.loop, self._end_idle)
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -146,10 +75,7 @@ class PythonRelay:
         to_internal: bytes = b"",
     ) -> int:
         """See `Relay.add`."""
-        # Family and type are named so that Python need not ask the kernel; only shutdown and linger use them.
-        internal = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, internal_fd)
-        external = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, external_fd)
-        pair = Pair(self, self._next_id, internal, external, limits)
+        pair = Pair(self, self._next_id, internal_fd, external_fd, limits, self.poller.loop.time())
         self._next_id += 1
         if to_external:
             pair.outward.held = memoryview(to_external)
@@ -160,12 +86,11 @@ class PythonRelay:
             self.poller.watch(external_fd, pair)
         except OSError as error:
             self.poller.unwatch(internal_fd)
-            self._close_sockets(pair, abortive=True)
+            pair.close(abortive=True)
             raise OutOfResources(os.strerror(error.errno or 0), side=Side.OURS) from None
         self._pairs[pair.id] = pair
         if limits.idle_s:
-            heapq.heappush(self._idle, (pair.last + limits.idle_s, pair.id))
-            self._schedule_idle()
+            self._idle.watch(pair, len(self._pairs))
         return pair.id
 
     def counts(self, pair_id: int) -> Counts | None:
@@ -185,19 +110,18 @@ class PythonRelay:
             return None
         pair.over = True
         outward, inward = pair.outward, pair.inward
-        for sock in (outward.source, outward.sink):
-            self.poller.unwatch(sock.fileno())
+        self.poller.unwatch(pair.internal)
+        self.poller.unwatch(pair.external)
         to_external, to_internal = self._take_held(outward), self._take_held(inward)
         counts = Counts(outward.moved, inward.moved)
-        return Reclaimed(outward.source.detach(), outward.sink.detach(), to_external, to_internal, counts)
+        return Reclaimed(pair.internal, pair.external, to_external, to_internal, counts)
 
     def close(self) -> None:
         """See `Relay.close`."""
         for pair in list(self._pairs.values()):
             self._end(pair, "killed", "ours", abortive=True)
         self._deliver()
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
+        self._idle.close()
         self._pipes.close()
 
     def pump(self, flow: Flow) -> None:
@@ -215,11 +139,14 @@ class PythonRelay:
                 if not self._fill(flow):
                     return
         except SinkBrokenError as error:
-            self._broken(pair, _other(_side_of_source(flow)), error.args[0])
+            self._broken(pair, side_of_sink(flow), error.args[0])
             return
         except OSError as error:
-            self._broken(pair, _side_of_source(flow), error.errno or 0)
+            self._broken(pair, side_of_source(flow), error.errno or 0)
             return
+        except Exception:  # our own bug: it ends this pair and no other
+            self._end(pair, "failed", "ours", abortive=True)
+            raise
         if not self._unfinished:
             self.poller.loop.call_soon(self._continue)
         self._unfinished[flow] = None
@@ -233,12 +160,12 @@ class PythonRelay:
         """Write what is held; False when the sink cannot take all of it yet."""
         try:
             while flow.held is not None:
-                count = flow.sink.send(flow.held)
+                count = os.write(flow.sink, flow.held)
                 self._moved(flow, count)
                 flow.held = flow.held[count:] if count < len(flow.held) else None
             while flow.in_pipe:
                 assert flow.pipe is not None
-                count = os.splice(flow.pipe.reader, flow.sink.fileno(), flow.in_pipe, flags=_SPLICE_FLAGS)
+                count = os.splice(flow.pipe.reader, flow.sink, flow.in_pipe, flags=_SPLICE_FLAGS)
                 flow.in_pipe -= count
                 self._moved(flow, count)
         except BlockingIOError:
@@ -251,6 +178,7 @@ class PythonRelay:
         """Read once and write what can be written at once; False when there is nothing to read yet."""
         bytes_max = self._allowed(flow)
         if not bytes_max:
+            self._return_pipe(flow)
             return False
         try:
             if flow.splicing and flow.spliceable and self._splice(flow, bytes_max):
@@ -262,13 +190,13 @@ class PythonRelay:
 
     def _copy(self, flow: Flow, bytes_max: int) -> bool:
         size = min(bytes_max, COPY_BYTES)
-        count = flow.source.recv_into(self._buffer, size)
+        count = os.readv(flow.source, (self._view[:size],))
         if not count:
             self._saw_eof(flow)
             return True
         flow.splicing = count == COPY_BYTES
         try:
-            sent = flow.sink.send(self._view[:count])
+            sent = os.write(flow.sink, self._view[:count])
         except BlockingIOError:
             sent = 0
         except OSError as error:
@@ -288,7 +216,7 @@ class PythonRelay:
                 return False
         try:
             size = min(bytes_max, PIPE_BYTES)
-            count = os.splice(flow.source.fileno(), flow.pipe.writer, size, flags=_SPLICE_FLAGS)
+            count = os.splice(flow.source, flow.pipe.writer, size, flags=_SPLICE_FLAGS)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
@@ -296,8 +224,7 @@ class PythonRelay:
             self._return_pipe(flow)
             return False
         if not count:
-            self._saw_eof(flow)
-            return True
+            return False  # an end of stream or an urgent mark: a copy can tell
         flow.in_pipe = count
         flow.small_reads = flow.small_reads + 1 if count < SMALL_READ_BYTES else 0
         if flow.small_reads >= SMALL_READS_BEFORE_COPYING:
@@ -309,8 +236,8 @@ class PythonRelay:
         flow.moved += count
         pair = flow.pair
         pair.last = self.poller.now
-        if pair.limits.bytes_per_second:
-            flow.allowance -= count
+        if flow.allowance is not None:
+            flow.allowance.spend(count)
 
     def _allowed(self, flow: Flow) -> int:
         """How many bytes may be read now; 0 ends the turn, and a timer or the pair's end goes on from there."""
@@ -327,7 +254,7 @@ class PythonRelay:
     def _over_bytes_max(self, flow: Flow) -> int:
         """The limit is reached. More bytes to come are a breach; an end of stream is not."""
         try:
-            at_end = not flow.source.recv(1, socket.MSG_PEEK)
+            at_end = not with_socket(flow.source, lambda sock: sock.recv(1, socket.MSG_PEEK))
         except BlockingIOError:
             return 0
         if at_end:
@@ -337,21 +264,17 @@ class PythonRelay:
 
     def _allowance(self, flow: Flow, bytes_per_second: int) -> int:
         now = self.poller.loop.time()
-        if not flow.refilled_at:
-            flow.allowance = bytes_per_second * ALLOWANCE_STEP_S
-        else:
-            flow.allowance += (now - flow.refilled_at) * bytes_per_second
-            flow.allowance = min(flow.allowance, float(bytes_per_second))
-        flow.refilled_at = now
-        if flow.allowance >= 1:
-            return int(flow.allowance)
-        if flow.waiting is None:
-            wait_s = max(ALLOWANCE_STEP_S, -flow.allowance / bytes_per_second)
-            flow.waiting = self.poller.loop.call_later(wait_s, self._resume, flow)
-        return 0
+        if flow.allowance is None:
+            flow.allowance = Allowance(bytes_per_second, now)
+        available = flow.allowance.available(now)
+        if not available and not flow.allowance.waiting:
+            flow.allowance.waiting = True
+            self.poller.loop.call_later(flow.allowance.wait_s, self._resume, flow)
+        return available
 
     def _resume(self, flow: Flow) -> None:
-        flow.waiting = None
+        if flow.allowance is not None:
+            flow.allowance.waiting = False
         if not flow.pair.over:
             self.poller.now = self.poller.loop.time()
             self.pump(flow)
@@ -360,26 +283,27 @@ class PythonRelay:
         flow.eof = True
         pair = flow.pair
         if pair.first_eof is None:
-            pair.first_eof = _side_of_source(flow)
+            pair.first_eof = side_of_source(flow)
         self._return_pipe(flow)
 
     def _finish(self, flow: Flow) -> None:
         """All bytes of this direction are delivered, and so is now its end."""
         flow.done = True
         pair = flow.pair
+        if pair.outward.done and pair.inward.done:
+            self._end(pair, "closed", pair.first_eof or "ours", abortive=False)  # closing says FIN by itself
+            return
         try:
-            flow.sink.shutdown(socket.SHUT_WR)
+            with_socket(flow.sink, lambda sock: sock.shutdown(socket.SHUT_WR))
         except OSError as error:
             if error.errno != errno.ENOTCONN:
                 raise
-        if pair.outward.done and pair.inward.done:
-            self._end(pair, "closed", pair.first_eof or "ours", abortive=False)
 
-    def reset_after_end(self, flow: Flow) -> None:
-        """A source that had ended its stream may still reset; nobody reads it any more, so ask."""
-        number = flow.source.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    def ask_for_reset(self, flow: Flow) -> None:
+        """A source may reset while nobody reads it: after its end of stream, or while its bytes find no reader."""
+        number = with_socket(flow.source, lambda sock: sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
         if number:
-            self._broken(flow.pair, _side_of_source(flow), number)
+            self._broken(flow.pair, side_of_source(flow), number)
 
     def _broken(self, pair: Pair, side: EndedBy, number: int) -> None:
         """A read or write failed on this side's socket: both sides are reset."""
@@ -394,26 +318,21 @@ class PythonRelay:
         pair.over = True
         self._pairs.pop(pair.id, None)
         for flow in (pair.outward, pair.inward):
-            if flow.waiting is not None:
-                flow.waiting.cancel()
             self._return_pipe(flow)
-        for sock in (pair.outward.source, pair.outward.sink):
-            self.poller.unwatch(sock.fileno())
-        self._close_sockets(pair, abortive=abortive)
+        self.poller.forget(pair.internal)
+        self.poller.forget(pair.external)
+        pair.close(abortive=abortive)
         if not self._completions:
             self.poller.loop.call_soon(self._deliver)
         self._completions.append(Completion(pair.id, pair.outward.moved, pair.inward.moved, by, end, number))
+
+    def _end_idle(self, pair: Pair) -> None:
+        self._end(pair, "idle_timeout", "ours", abortive=True)
 
     def _deliver(self) -> None:
         completions, self._completions = self._completions, []
         if completions:
             self._on_completions(completions)
-
-    def _close_sockets(self, pair: Pair, *, abortive: bool) -> None:
-        for sock in (pair.outward.source, pair.outward.sink):
-            if abortive:
-                reset_on_close(sock)
-            sock.close()
 
     def _return_pipe(self, flow: Flow) -> None:
         if flow.pipe is not None:
@@ -425,40 +344,9 @@ class PythonRelay:
         """What was read and not written: the held rest of a copy, or what is still in the pipe."""
         held = bytes(flow.held) if flow.held is not None else b""
         flow.held = None
-        if flow.waiting is not None:
-            flow.waiting.cancel()
         while flow.pipe is not None and flow.in_pipe:
             data = os.read(flow.pipe.reader, flow.in_pipe)
             flow.in_pipe -= len(data)
             held += data
         self._return_pipe(flow)
         return held
-
-    def _schedule_idle(self) -> None:
-        if self._idle_timer is None and self._idle:
-            at = max(self._idle[0][0], self.poller.loop.time() + IDLE_STEP_S)
-            self._idle_timer = self.poller.loop.call_at(at, self._end_idle)
-
-    def _end_idle(self) -> None:
-        """End what was silent for its whole limit; whoever spoke meanwhile is looked at again later."""
-        self._idle_timer = None
-        now = self.poller.loop.time()
-        while self._idle and self._idle[0][0] <= now:
-            _, pair_id = heapq.heappop(self._idle)
-            pair = self._pairs.get(pair_id)
-            if pair is None:
-                continue
-            expires = pair.last + pair.limits.idle_s
-            if expires <= now:
-                self._end(pair, "idle_timeout", "ours", abortive=True)
-            else:
-                heapq.heappush(self._idle, (expires, pair_id))
-        self._schedule_idle()
-
-
-def _side_of_source(flow: Flow) -> EndedBy:
-    return "internal" if flow is flow.pair.outward else "external"
-
-
-def _other(side: EndedBy) -> EndedBy:
-    return "external" if side == "internal" else "internal"

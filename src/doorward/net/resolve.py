@@ -21,7 +21,8 @@ from doorward.policy.model import IPAddress
 Addresses: TypeAlias = tuple[IPAddress, ...]
 Lookup: TypeAlias = Callable[[str], Addresses]
 
-THREADS: Final = 8
+# A resolver that hangs holds its thread; the others must go on.
+THREADS: Final = 32
 # The system's resolver does not say how long an answer holds: seconds are short enough for every changed record.
 REMEMBERED_S: Final = 10.0
 FAILURE_REMEMBERED_S: Final = 2.0
@@ -85,6 +86,8 @@ class Resolver:
             self._answers[name] = (now + REMEMBERED_S, question.result())
         elif isinstance(error, DoorwardError):
             self._answers[name] = (now + FAILURE_REMEMBERED_S, error)
+        else:
+            return
         self._answers.move_to_end(name)
         while len(self._answers) > ANSWERS_MAX:
             self._answers.popitem(last=False)

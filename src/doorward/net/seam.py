@@ -18,7 +18,7 @@ from doorward.api.errors import (
 )
 
 OUT_OF_RESOURCES: Final = frozenset(
-    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN}
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN, errno.ENOSPC}
 )
 
 _ERRORS: Final[dict[int, type[DoorwardError]]] = {
@@ -26,6 +26,7 @@ _ERRORS: Final[dict[int, type[DoorwardError]]] = {
     errno.ECONNRESET: PeerReset,
     errno.EPIPE: PeerReset,
     errno.ECONNABORTED: PeerReset,
+    errno.ENOTCONN: PeerReset,  # it was connected, so the peer has reset it since
     errno.ENETUNREACH: Unreachable,
     errno.EHOSTUNREACH: Unreachable,
     errno.ENETDOWN: Unreachable,

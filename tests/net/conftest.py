@@ -1,0 +1,53 @@
+"""Fixtures for tests of net/: a poller on the running loop, a clock to turn by hand, and an eye on descriptors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+# Before they are imported: what these helpers assert is then shown like a test's own.
+pytest.register_assert_rewrite(
+    *(f"tests.net.{name}" for name in ("relay_bytes", "relay_ends", "relay_life", "relay_reclaim")),
+    *(f"tests.net.{name}" for name in ("relay_schedules", "relay_world", "wires")),
+)
+
+from tests.net.relay_world import MakeRelay, World  # noqa: E402  # see above
+from tests.net.wires import Clock, open_descriptors  # noqa: E402  # see above
+
+from doorward.net.poller import Poller  # noqa: E402  # see above
+
+
+@pytest.fixture
+async def poller(anyio_backend: str) -> AsyncIterator[Poller]:
+    """A poller; whoever uses it leaves no descriptor, no watch and no task behind."""
+    before = open_descriptors()
+    poller = Poller(asyncio.get_running_loop())
+    tasks = len(asyncio.all_tasks())
+    yield poller
+    assert len(poller) == 0, "somebody is still watched"
+    poller.close()
+    assert open_descriptors() <= before
+    assert len(asyncio.all_tasks()) <= tasks
+
+
+@pytest.fixture
+async def clock(anyio_backend: str, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The running loop's time stands still until the test moves it."""
+    loop = asyncio.get_running_loop()
+    clock = Clock(loop.time())
+    monkeypatch.setattr(loop, "time", clock)
+    return clock
+
+
+@pytest.fixture
+async def world(anyio_backend: str, make_relay: MakeRelay) -> AsyncIterator[World]:
+    """A relay with nothing in it; whatever a test does, no descriptor and no task are left behind."""
+    before = open_descriptors()
+    tasks = len(asyncio.all_tasks())
+    world = World(make_relay)
+    yield world
+    world.close()
+    assert open_descriptors() <= before
+    assert len(asyncio.all_tasks()) <= tasks
