@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ import tomlkit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from doorward.config import lines as module
 from doorward.config.lines import PATH_LENGTH_MAX, KeyPath, Lines
 
 TEXT = '''\
@@ -185,3 +187,16 @@ def test_the_lines_of_a_table_end_before_the_next_one_s_comments(
 ) -> None:
     assert Lines(TEXT).extent(table) == extent
     assert Lines(TEXT.replace("[users.kim]", "# about kim\n\n[users.kim]")).extent(("networks",)) == (5, 11)
+
+
+def test_a_long_run_of_plain_lines_is_no_different() -> None:
+    text = "".join(f"k{number} = 1\n" for number in range(3_333)) + "[table]\nkey = 1\n"
+    lines = Lines(text)
+    assert lines.of(("k3332",)) == 3_333
+    assert lines.of(("table", "key")) == 3_335
+
+
+def test_no_pattern_repeats_a_group_possessively_which_pythons_before_3_11_5_get_wrong() -> None:
+    patterns = [value.pattern for value in vars(module).values() if isinstance(value, re.Pattern)]
+    assert len(patterns) > 5
+    assert not [pattern for pattern in patterns if re.search(r"\)[*+?}]\+", pattern)]

@@ -3,7 +3,7 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_network
 
 from hypothesis import given
-from tests.policy.test_evaluation import INPUTS, RULES
+from tests.policy.reference import INPUTS, RULES
 
 from doorward.policy.evaluation import Policy
 from doorward.policy.explanation import explain

@@ -38,6 +38,7 @@ class Definitions:
 
 
 def read_definitions(document: Document, report: Report) -> Definitions:
+    """Every name of the document and what it stands for; what does not read as it should is reported and left out."""
     users = _users(document, report)
     groups = frozenset(document.groups).union(*(user.groups for user in users.values()))
     return Definitions(

@@ -20,26 +20,29 @@ KeyPath: TypeAlias = tuple[str | int, ...]
 PATH_LENGTH_MAX: Final = 40
 """Anything nested deeper is given the line of what holds it; it bounds the recursion."""
 
+# Possessive repeats stand on single characters only. On groups, Python up to 3.11.4 matches too much (CPython
+# gh-100061, gh-106052), and Debian 12 has 3.11.2. The alternatives in each group begin differently instead.
 _LONG: Final = (
-    r'"""(?:\\[\s\S]|[^\\"]|"(?!""))*+""""{0,2}'  # the closing quotes may follow two that belong to the text
-    r"|'''(?:[^']|'(?!''))*+''''{0,2}"
+    r'"""(?:[^\\"]++|\\[\s\S]|"(?!""))*""""{0,2}'  # the closing quotes may follow two that belong to the text
+    r"|'''(?:[^']++|'(?!''))*''''{0,2}"
 )
-_SHORT: Final = r'(?!""")"(?:[^"\\\n]|\\.)*+"' + r"|(?!''')'[^'\n]*+'"
+_SHORT: Final = r'(?!""")"(?:[^"\\\n]++|\\.)*"' + r"|(?!''')'[^'\n]*+'"
 _BARE: Final = r"""[^\s"'\[\]{}#,=][^"'\[\]{}#,\n]*+"""
 
-_BLANK: Final = re.compile(r"(?:[\s,]|#[^\n]*+)*+")
+_BLANK: Final = re.compile(r"(?:[\s,]++|#[^\n]*+)*")
 _HEADER: Final = re.compile(r"[ \t]*\[(\[?)")
 _KEY_PART: Final = re.compile(
-    r"""[ \t]*(?:"(?P<basic>(?:[^"\\\n]|\\.)*+)"|'(?P<literal>[^'\n]*+)'|(?P<bare>[A-Za-z0-9_-]++))"""
+    r"""[ \t]*(?:"(?P<basic>(?:[^"\\\n]++|\\.)*)"|'(?P<literal>[^'\n]*+)'|(?P<bare>[A-Za-z0-9_-]++))"""
     r"[ \t]*(?P<dot>\.)?"
 )
 _EQUALS: Final = re.compile(r"[ \t]*=[ \t]*")
 _SCALAR: Final = re.compile(f"{_LONG}|{_SHORT}|{_BARE}")
 _TOKEN: Final = re.compile(rf"{_LONG}|{_SHORT}|#[^\n]*+|[\[\]{{}}\n]|[^\"'\[\]{{}}#\n]++")
 # Whole lines that hold nothing, a comment, or `key = value` with a value that is plainly over at the line's end.
+# A thousand at a time: the matcher remembers each of them until it is done.
 _PLAIN_LINES: Final = re.compile(
-    rf"(?:[ \t]*+(?:[A-Za-z0-9_-]++[ \t]*+=[ \t]*+(?:{_SHORT}|\[(?:{_SHORT}|[^\[\]{{}}\"'#\n])*+\]|{_BARE})[ \t]*+)?"
-    r"(?:#[^\n]*+)?\n)*+"
+    rf"(?:[ \t]*+(?:[A-Za-z0-9_-]++[ \t]*+=[ \t]*+(?:{_SHORT}|\[(?:{_SHORT}|[^\[\]{{}}\"'#\n]++)*\]|{_BARE})[ \t]*+)?"
+    r"(?:#[^\n]*+)?\n){0,1000}"
 )
 
 

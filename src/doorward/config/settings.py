@@ -51,6 +51,7 @@ def parse_listen(text: str) -> ListenAddress:
 
 
 def read_listen(document: Document, report: Report) -> tuple[ListenAddress, ...]:
+    """Where clients are waited for, each address once. Every mistake is reported."""
     found: dict[ListenAddress, None] = {}
     for index, entry in enumerate(document.listen.proxy):
         path = ("listen", "proxy", index)
@@ -67,6 +68,7 @@ def read_listen(document: Document, report: Report) -> tuple[ListenAddress, ...]
 
 
 def read_log(document: Document, directory: Path, report: Report) -> LogSettings:
+    """The log store's settings, its path made absolute. Every mistake is reported."""
     table = document.log
     total = table.size_max_mb * 2**20
     return LogSettings(
@@ -79,6 +81,7 @@ def read_log(document: Document, directory: Path, report: Report) -> LogSettings
 
 
 def read_control_path(document: Document, directory: Path, report: Report) -> Path:
+    """Where the control socket lies, made absolute; one that is too long for the kernel is reported."""
     where: KeyPath = ("control", "path")
     path = _path(document.control.path, where, directory, report)
     if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
@@ -90,6 +93,7 @@ def read_control_path(document: Document, directory: Path, report: Report) -> Pa
 
 
 def read_limits(document: Document) -> Limits:
+    """The limits, as the document's shape has checked them."""
     return Limits(**msgspec.structs.asdict(document.limits))
 
 

@@ -38,10 +38,12 @@ def stamp(time_us: int) -> str:
 
 
 def archive_path(path: Path, first_id: int) -> Path:
+    """Where the file whose first record is `first_id` goes when it is full."""
     return path.with_name(f"{path.stem}-{stamp(first_id)}{path.suffix}")
 
 
 def corrupt_path(path: Path, time_us: int) -> Path:
+    """Where a file goes that SQLite cannot read any more, found at `time_us`."""
     return path.with_name(f"{path.name}.corrupt-{stamp(time_us)}")
 
 

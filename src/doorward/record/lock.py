@@ -14,6 +14,8 @@ from doorward.record.model import StoreInUse
 
 
 class StoreLock:
+    """The lock on one store, held by at most one process: a file beside the store."""
+
     def __init__(self, store: Path) -> None:
         self._store = store
         self._path = store.with_name(store.name + ".lock")

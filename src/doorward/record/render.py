@@ -104,6 +104,7 @@ def target(record: Record) -> str:
 
 
 def ending(record: Record) -> str:
+    """How it ended and by whom, as in `reset/external`."""
     if record.end is None:
         return NOTHING
     return word(record.end) if record.ended_by is None else f"{word(record.end)}/{word(record.ended_by)}"

@@ -30,6 +30,8 @@ class OnEvent(Protocol):
 
 
 class Writer:
+    """Writes batches into the current file, and keeps the files: new ones, full ones, old ones, broken ones."""
+
     def __init__(
         self,
         settings: LogSettings,
