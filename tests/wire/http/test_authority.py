@@ -36,25 +36,24 @@ def test_an_ipv4_address_inside_an_ipv6_address_is_still_that_address() -> None:
 
 
 @pytest.mark.parametrize(
-    "host",
+    ("text", "host"),
     [
-        b"127.1",
-        b"2130706433",
-        b"0x7f000001",
-        b"0X7F.0.0.1",
-        b"0177.0.0.1",
-        b"1.2.3.4.5",
-        b"1.2.3.4.",
-        b"256.0.0.1",
-        b"1.2.3.04",
-        b"a.1",
-        b"0x",
+        (b"127.1", "127.1"),
+        (b"2130706433", "2130706433"),
+        (b"0x7f000001", "0x7f000001"),
+        (b"0X7F.0.0.1", "0x7f.0.0.1"),
+        (b"0177.0.0.1", "0177.0.0.1"),
+        (b"1.2.3.4.5", "1.2.3.4.5"),
+        (b"1.2.3.4.", "1.2.3.4"),
+        (b"256.0.0.1", "256.0.0.1"),
+        (b"1.2.3.04", "1.2.3.04"),
+        (b"0x", "0x"),
     ],
 )
-def test_a_number_that_some_resolver_reads_as_an_address_is_refused(host: bytes) -> None:
-    with pytest.raises(HttpError) as caught:
-        parse_authority(host)
-    assert caught.value.reason == "http_host"
+def test_a_number_that_some_resolver_reads_as_an_address_is_left_for_policy_to_read(
+    text: bytes, host: str
+) -> None:
+    assert parse_authority(text) == Authority(host, None)
 
 
 @pytest.mark.parametrize(

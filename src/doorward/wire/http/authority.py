@@ -1,15 +1,16 @@
 """`host:port` as it stands in request targets and Host fields (RFC 9110 4.2, RFC 3986 3.2).
 
 Stricter than the RFC, so that the host that is judged is the host that is reached: no user information, no percent
-encoding, no zone identifiers, and no number that some resolver reads as an address although it is not written as one
-(`127.1`, `0x7f000001`, `2130706433`, `0177.0.0.1`). Underscores are accepted, because real names have them.
+encoding, no zone identifiers. Underscores are accepted, because real names have them. A number that some resolver
+reads as an address although it is not written as one (`127.1`, `0x7f000001`, `2130706433`) stays text here: what it
+means is for policy to say (`policy.address`), and two spellings of one address are two hosts to this module.
 """
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from ipaddress import AddressValueError, IPv6Address
 from typing import Final, NamedTuple
 
 from doorward.wire.http.errors import HttpError
@@ -18,7 +19,6 @@ AUTHORITY_BYTES_MAX: Final = 262  # a name of 253 bytes, its final dot, a colon 
 
 _SPLIT: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([1-9][0-9]{0,4}))?")
 _NAME: Final = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
-_NUMBER: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)\.?")
 
 
 class Authority(NamedTuple):
@@ -55,10 +55,8 @@ def _canonical_host(host: str) -> str:
     try:
         if host.startswith("["):
             return str(IPv6Address(host[1:-1]))
-        if _NUMBER.fullmatch(host):
-            return str(IPv4Address(host))
     except AddressValueError:
-        raise HttpError("http_host", f"{host!r} is neither an address nor a name") from None
+        raise HttpError("http_host", f"{host!r} is not an IPv6 address") from None
     name = host.removesuffix(".")
     if not _NAME.fullmatch(host) or len(name) > 253:
         raise HttpError("http_host", f"{host!r} is not a host name")

@@ -19,6 +19,9 @@ from doorward.wire.http.model import NO_BODY, Framing, Request, Version
 METHOD_BYTES_MAX: Final = 32
 HTTP_PORT: Final = 80
 
+# Old Windows clients send it with CONNECT; it says nothing that is not so.
+_EMPTY_BODY: Final = Framing("length", 0)
+
 _ABSOLUTE: Final = re.compile(rb"[Hh][Tt][Tt][Pp]://([^/?#]*)([!-~]*)")
 _VERSION: Final = re.compile(rb" HTTP/[0-9]\.[0-9]$")
 _METHOD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ ")
@@ -51,7 +54,7 @@ def _connect(head: Head, framing: Framing) -> Request:
     if authority.port is None:
         raise HttpError("http_port", "CONNECT needs a port")
     host, port = authority.host, authority.port
-    if framing is not NO_BODY:
+    if framing not in (NO_BODY, _EMPTY_BODY):
         raise HttpError("http_connect_body", "CONNECT has no body, so nothing may frame one")
     _check_host(head, host, port, default_port=port)  # many clients leave the port out here
     return Request(
