@@ -1,8 +1,9 @@
 # Recipes are one line; logic lives in tools/. `make` alone says what there is.
 VENV ?= .venv
 BIN := $(VENV)/bin
-export PYTHONDONTWRITEBYTECODE ?=
 
+# The targets share one virtual environment, and the tests want the machine for themselves.
+.NOTPARALLEL:
 .PHONY: help run test check format lint types layers tests examples fuzz bench clean
 
 help:           ## Say what there is
@@ -37,8 +38,8 @@ fuzz: $(VENV)/installed-dev     ## A short run of every fuzzer
 bench: $(VENV)/installed-dev    ## Doorward next to its peers, in one run (needs cc, and the peers)
 	@$(BIN)/python -m bench
 
-clean:          ## Remove what was built
-	rm -rf $(VENV) var .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean:          ## Remove what was built; the log of a firewall that ran here (var/) stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/installed: pyproject.toml tools/venv.sh
 	@sh tools/venv.sh $(VENV) .
