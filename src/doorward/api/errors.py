@@ -10,6 +10,7 @@
     │   ├── ConnectionRefused     the peer, or its host, refused
     │   ├── Unreachable           no route, or a router said so
     │   ├── TimedOut              a deadline passed
+    │   │   └── HandshakeTimedOut     a client's, before it had asked for anything
     │   ├── PeerReset             the peer reset the connection
     │   └── OutOfResources        descriptors, memory, ports, or a table's cap
     └── FilterError           a filter ended its own connection
@@ -130,6 +131,12 @@ class TimedOut(LinkError):
     slug = "timed_out"
     hint = ReplyHint.TIMED_OUT
     retry = True
+
+
+class HandshakeTimedOut(TimedOut):
+    """A client did not finish what it began to ask for."""
+
+    slug = "handshake_timeout"
 
 
 class PeerReset(LinkError):

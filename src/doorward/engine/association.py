@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 from doorward.api.events import EventKind
 from doorward.api.filters import ANY, ApplicationFilter, ClientKind, Interest
+from doorward.config.ports import parse_ports
 from doorward.policy.model import PortRange, Protocols
 
 # Combinations remembered; more than this many would be somebody scanning ports.
@@ -76,14 +77,14 @@ class Associations:
 def wanted(
     interest: Interest, protocols: Protocols
 ) -> tuple[tuple[PortRange, ...] | None, frozenset[str] | None]:
-    """Ports and protocol names of an interest; (None, None) for any. Raises ValueError for a name nobody defined."""
+    """Ports and protocol names of an interest; (None, None) for any. Raises ValueError for what nobody can mean."""
     if ANY in interest.protocols:
         return None, None
     ranges: list[PortRange] = []
     names: set[str] = set()
     for word in interest.protocols:
         if "/" in word:
-            ranges.append(_port_range(word))
+            ranges.append(_ports(word))
         elif word in protocols.ports:
             ranges += protocols.ports[word]
             names.add(word)
@@ -92,13 +93,11 @@ def wanted(
     return tuple(ranges), frozenset(names)
 
 
-def _port_range(word: str) -> PortRange:
-    """`tcp/80` or `tcp/8000-8999`."""
-    transport, _, ports = word.partition("/")
-    first, _, last = ports.partition("-")
-    if transport not in ("tcp", "udp") or not first.isdecimal() or not (last or first).isdecimal():
-        raise ValueError(f'"{word}" is not a port such as tcp/443 or tcp/8000-8999')
-    return PortRange("tcp" if transport == "tcp" else "udp", int(first), int(last or first))
+def _ports(word: str) -> PortRange:
+    try:
+        return parse_ports(word)
+    except ValueError as error:
+        raise ValueError(f'"{word}": {error}') from None
 
 
 def wants_established(entry: FilterEntry) -> bool:

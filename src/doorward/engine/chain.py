@@ -15,15 +15,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from doorward.api.contracts import Priority
-from doorward.api.errors import DoorwardError, FilterFailed, FilterStalled, Terminating
+from doorward.api.errors import DoorwardError, FilterFailed, Terminating
 from doorward.api.filters import DataFilter, StreamFilter
+from doorward.engine.containment import contained
 from doorward.engine.joint import JointEnd, joint
 from doorward.engine.streams import StreamRun
-from doorward.engine.supervision import Holder, Watchdog, Watched
+from doorward.engine.supervision import Holder, Watchdog, Watched, is_being_cancelled
 
 if TYPE_CHECKING:
     from doorward.api.contracts import Connection, Socket
     from doorward.net.leg import Leg
+
+
+# Turns of the loop in which a task that a pump has cancelled on leaving must have let go of its socket.
+TURNS_TO_END: Final = 3
 
 
 class Attached(NamedTuple):
@@ -35,10 +40,20 @@ class Attached(NamedTuple):
 
 
 class Leftover(NamedTuple):
-    """Bytes on their way when the chain ended, oldest first; they go out before anything newer."""
+    """Bytes on their way when the chain ended, oldest first; they go out before anything newer.
+
+    A direction that is over takes no more from its wire: a filter has ended it, and the end is still on its way.
+    """
 
     to_external: bytes
     to_internal: bytes
+    outward_over: bool = False
+    inward_over: bool = False
+
+    @property
+    def partly_over(self) -> bool:
+        """Whether an end is on its way behind the bytes, which no relay can be told."""
+        return self.outward_over or self.inward_over
 
 
 NOTHING: Final = Leftover(b"", b"")
@@ -84,13 +99,32 @@ class Stage:
     """One place in the chain."""
 
     def __init__(
-        self, names: Sequence[str], filter_: DataFilter | StreamRun, near: Leg | JointEnd, far: Leg | JointEnd
-    ):
-        self.name = names[0] if len(names) == 1 else "+".join(names)
+        self,
+        attached: Sequence[Attached],
+        filter_: DataFilter | StreamRun,
+        near: Leg | JointEnd,
+        far: Leg | JointEnd,
+    ) -> None:
+        self.attached = attached
         self.filter = filter_
         self.near = near
         self.far = far
         self.passing: Passing | None = None
+
+    @property
+    def culprit(self) -> str:
+        """Who failed; all of its names when that is not known."""
+        failed = self.filter.failed if isinstance(self.filter, StreamRun) else None
+        names = [a.name for a in self.attached if failed is None or a.data_filter is failed]
+        return "+".join(dict.fromkeys(names))
+
+    async def expect_idle(self) -> None:
+        """The pump is over. Raises FilterFailed if a task of its own still waits for one of its sockets."""
+        for _ in range(TURNS_TO_END):
+            if not (self.near.busy or self.far.busy):
+                return
+            await asyncio.sleep(0)
+        raise FilterFailed("a task that it started still waits for a socket after its pump")
 
 
 class Chain:
@@ -101,7 +135,7 @@ class Chain:
         connection: Connection,
         attached: Sequence[Attached],
         internal: Leg | JointEnd,
-        external: Leg,
+        external: Leg | JointEnd,
         watchdog: Watchdog,
         holder: Holder,
     ) -> None:
@@ -110,6 +144,7 @@ class Chain:
         self._holder = holder
         self._internal = internal
         self._external = external
+        self._joints: list[tuple[JointEnd, JointEnd]] = []
         self.stages = self._build(sorted(attached, key=lambda a: a.priority))
 
     async def run(self) -> Leftover:
@@ -130,11 +165,12 @@ class Chain:
             assert failed.passing is not None
             error = failed.passing.failure
             assert error is not None
-            raise ChainFailed(Failure(error, failed.name), error)
-        return Leftover(self._collect(outward=True), self._collect(outward=False))
+            raise ChainFailed(Failure(error, failed.culprit), error)
+        self._expect_open()
+        return await self._leftover()
 
     async def pass_rest(self, leftover: Leftover) -> None:
-        """Carry on in Python where the internal side is no wire and no relay can take it. Raises LinkError kinds."""
+        """Carry on in Python, to the end, what no relay can take. Raises LinkError kinds."""
         passing = Passing(self._internal, self._external, leftover)
         await passing.run()
         if passing.failure is not None:
@@ -158,7 +194,8 @@ class Chain:
             following: Leg | JointEnd = self._external
             if index < len(groups) - 1:
                 far, following = joint()
-            stages.append(Stage([a.name for a in group], self._member(group), near, far))
+                self._joints.append((far, following))
+            stages.append(Stage(group, self._member(group), near, far))
             near = following
         return stages
 
@@ -169,16 +206,19 @@ class Chain:
     async def _run_stage(self, stage: Stage) -> None:
         """One filter's pump, contained."""
         internal, external = Handle(stage.near), Handle(stage.far)
-        pump = stage.filter.pump(internal, external, self._connection)
         try:
             if isinstance(stage.filter, StreamRun):
-                await pump
+                await stage.filter.pump(internal, external, self._connection)
             else:
+                pump = _pump(stage.filter, internal, external, self._connection)
                 await Watched(self._watchdog, self._holder, pump)
-        except asyncio.CancelledError:
-            raise
-        except (DoorwardError, Exception) as error:
-            raise ChainFailed(Failure(contained(error), stage.name), error) from error
+                await stage.expect_idle()
+        except asyncio.CancelledError as error:
+            if is_being_cancelled():
+                raise
+            raise ChainFailed(Failure(contained(error), stage.culprit), error) from error
+        except Exception as error:
+            raise ChainFailed(Failure(contained(error), stage.culprit), error) from error
         finally:
             internal.revoke()
             external.revoke()
@@ -195,14 +235,37 @@ class Chain:
             if stage.passing is not None:
                 await stage.passing.stop()
 
+    def _expect_open(self) -> None:
+        """Raises ChainFailed if a filter closed its side of a joint: what is closed must not be joined up again."""
+        for stage, (end, _) in zip(self.stages, self._joints, strict=False):
+            error = end.outgoing.failure or end.incoming.failure
+            if error is not None:
+                raise ChainFailed(Failure(error, stage.culprit), error)
+
+    async def _leftover(self) -> Leftover:
+        """What is on its way. An end with no bytes before it is passed on at once."""
+        if not (self._internal.open and self._external.open):
+            return NOTHING
+        to_external, to_internal = self._collect(outward=True), self._collect(outward=False)
+        outward_over = any(end.outgoing.ended for end, _ in self._joints)
+        inward_over = any(end.incoming.ended for end, _ in self._joints)
+        if outward_over and not to_external:
+            await self._external.shutdown()
+            outward_over = False
+        if inward_over and not to_internal:
+            await self._internal.shutdown()
+            inward_over = False
+        return Leftover(to_external, to_internal, outward_over, inward_over)
+
     def _collect(self, *, outward: bool) -> bytes:
         """What is on its way in one direction, oldest first: nearest to the sink."""
         parts: list[bytes] = []
+        sources = {id(end) for ends in self._joints for end in ends}
         for stage in reversed(self.stages) if outward else self.stages:
             if stage.passing is not None:
                 parts.append(stage.passing.held(outward=outward))
             source = stage.near if outward else stage.far
-            if isinstance(source, JointEnd) and source is not self._internal:
+            if isinstance(source, JointEnd) and id(source) in sources:  # not a wire's own
                 parts.append(source.incoming.take_all())
         return b"".join(parts)
 
@@ -213,8 +276,8 @@ class Passing:
     def __init__(
         self, internal: Leg | JointEnd, external: Leg | JointEnd, leftover: Leftover = NOTHING
     ) -> None:
-        self._outward = _Pass(internal, external, leftover.to_external)
-        self._inward = _Pass(external, internal, leftover.to_internal)
+        self._outward = _Pass(internal, external, leftover.to_external, over=leftover.outward_over)
+        self._inward = _Pass(external, internal, leftover.to_internal, over=leftover.inward_over)
         self._task: asyncio.Task[None] | None = None
         self.failure: DoorwardError | None = None
 
@@ -247,27 +310,25 @@ class Passing:
 class _Pass:
     """One direction past a stage."""
 
-    def __init__(self, source: Leg | JointEnd, sink: Leg | JointEnd, rest: bytes) -> None:
+    def __init__(self, source: Leg | JointEnd, sink: Leg | JointEnd, rest: bytes, *, over: bool) -> None:
         self.source = source
         self.sink = sink
         self.rest = memoryview(rest)
+        self._over = over
 
     async def run(self) -> None:
         while True:
             while self.rest:
                 count = await self.sink.send_some(self.rest)
                 self.rest = self.rest[count:]
-            data = await self.source.recv()
-            if not data:
+            if self._over:
                 await self.sink.shutdown()
                 return
+            data = await self.source.recv()
+            self._over = not data
             self.rest = memoryview(data)
 
 
-def contained(error: BaseException) -> DoorwardError:
-    """What a filter raised, as one of our errors."""
-    if isinstance(error, DoorwardError):
-        return error
-    if isinstance(error, TimeoutError):
-        return FilterStalled(str(error) or "a deadline of its own passed")
-    return FilterFailed(f"{type(error).__name__}: {error}")
+async def _pump(data_filter: DataFilter, internal: Handle, external: Handle, connection: Connection) -> None:
+    """The call itself is filter code, too."""
+    await data_filter.pump(internal, external, connection)

@@ -7,6 +7,7 @@ It ends exactly once, whatever ends it, and leaves one record.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,7 +27,7 @@ from doorward.engine.supervision import Holder
 from doorward.policy.model import Action, Decision, Verdict
 
 if TYPE_CHECKING:
-    from doorward.api.filters import DataFilter
+    from doorward.api.filters import DataFilter, SessionFilter
     from doorward.engine.association import FilterEntry
     from doorward.engine.engine import Engine
     from doorward.engine.joint import JointEnd
@@ -58,10 +59,10 @@ class End(NamedTuple):
 class Connection:
     """See the object model."""
 
-    __slots__ = ("_decision", "_holder", "addresses", "attached", "bytes_received", "bytes_sent", "connect_us",
-                 "denied", "end", "engine", "entries", "external", "handling", "id", "internal", "origin",
-                 "peer", "protocol", "refusal", "relay_id", "ruling", "session", "started_us", "target",
-                 "verdicts")  # fmt: skip
+    __slots__ = ("_decision", "_holder", "addresses", "attached", "bytes_received", "bytes_sent", "chain_scope",
+                 "connect_us", "denied", "end", "engine", "entries", "external", "handling", "id", "internal",
+                 "joined", "origin", "peer", "protocol", "refusal", "relay_id", "ruling", "session", "started_us",
+                 "target", "verdicts")  # fmt: skip
 
     def __init__(
         self,
@@ -80,14 +81,16 @@ class Connection:
         self.origin = origin
         self.protocol = ruling.associations.protocol(target.port, origin.application)
         self.entries: tuple[FilterEntry, ...] = ()
+        self.joined: dict[FilterEntry, SessionFilter] = {}  # who heard of it hears of its end
         self.started_us = time.time_ns() // 1000
         self.connect_us: int | None = None
-        self.addresses: list[IPAddress] = []
+        self.addresses: dict[IPAddress, Decision] = {}
         self.peer: IPAddress | None = None
         self.external: Leg | None = None
         self.internal: Leg | JointEnd | None = None
         self.relay_id: int | None = None
         self.attached: list[Attached] = []
+        self.chain_scope: asyncio.Timeout | None = None
         self.verdicts: list[Verdict] = []
         self.handling: FilterEntry | None = None
         self.denied: str | None = None
@@ -119,6 +122,11 @@ class Connection:
         if self._holder is None:
             self._holder = Holder()
         return self._holder
+
+    def end_tasks(self) -> None:
+        """End what its filters have started."""
+        if self._holder is not None:
+            self._holder.end()
 
     @property
     def host(self) -> str | None:
@@ -172,8 +180,15 @@ class Connection:
 
     def refuse_by_error(self, error: DoorwardError) -> None:
         """It could not be done."""
-        rule = None if self._decision is None else self._decision.rule
-        self.refusal = Refusal("fail", error.reason, error.hint, rule, error.detail)
+        self.refusal = Refusal("fail", error.reason, error.hint, self._rule, error.detail)
+
+    def refuse_by_kill(self, how: str) -> None:
+        """It was killed before there was anything to carry."""
+        self.refusal = Refusal("fail", how, ReplyHint.FAILED, self._rule)
+
+    @property
+    def _rule(self) -> str | None:
+        return None if self._decision is None else self._decision.rule
 
     def _in_handler(self) -> FilterEntry:
         if self.end is not None:

@@ -6,12 +6,14 @@ knows nothing of SOCKS or HTTP; a front end asks for a connection and is given o
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from doorward.api.errors import DoorwardError, LinkError, OutOfResources, Refuse, Side, Terminating
-from doorward.engine.chain import Chain, ChainFailed, Leftover
+from doorward.engine.admission import Admission
+from doorward.engine.chain import NOTHING, Chain, ChainFailed, Leftover
 from doorward.engine.connection import Connection, End, Refusal, end_of
 from doorward.engine.dispatch import (
     HandlerFailed,
@@ -78,6 +80,7 @@ class Engine:
         self.ruling = ruling
         self.filter_failed = on_filter_failure
         self.connections: dict[int, Connection] = {}
+        self._admission = Admission(poller.loop.time)
         self._relayed: dict[int, Connection] = {}
         self._relay: Relay | None = None
         self._next_id = 1
@@ -104,13 +107,19 @@ class Engine:
         self._next_id += 1
         self.connections[connection.id] = connection
         self.sessions.enter(session)
+        connection.refusal = self._admission.enter(session.client_address, self.ruling.limits)
         try:
-            await self._open(connection, user)
+            if connection.refusal is None:
+                await self._open(connection, user)
         except HandlerFailed as failed:
-            self.filter_failed(connection, failed.filter, failed.cause)
-            connection.refuse_by_error(failed.error)
+            if isinstance(failed.error, Refuse):
+                connection.refuse_by_filter(failed.error.reason)
+            else:
+                self.filter_failed(connection, failed.filter, failed.cause)
+                connection.refuse_by_error(failed.error)
         except DoorwardError as error:
-            connection.refuse_by_error(error)
+            if connection.refusal is None:
+                connection.refuse_by_error(error)
         except BaseException:
             connection.refuse_by_error(Terminating("the client went away", side=Side.INTERNAL))
             self._finish(connection, None)
@@ -127,10 +136,10 @@ class Engine:
             internal.abort(Terminating("the connection has ended"))
             return
         try:
-            leftover = Leftover(b"", b"")
+            leftover: Leftover | None = NOTHING
             if connection.attached:
                 leftover = await self._filtered(connection, internal, external)
-            if isinstance(internal, Leg) and internal.open and external.open:
+            if leftover is not None and isinstance(internal, Leg) and internal.open and external.open:
                 self._hand_over(connection, internal, external, leftover)
                 return
         except ChainFailed as failed:
@@ -161,6 +170,8 @@ class Engine:
         if connection.relay_id is not None:
             self.relay.kill(connection.relay_id)
             return
+        if connection.external is None:
+            connection.refuse_by_kill(how)
         self._finish(connection, End(how, Side.OURS))
 
     def completed(self, completions: list[Completion]) -> None:
@@ -189,6 +200,7 @@ class Engine:
             now_s=connection.started_us / 1e6,
         )
         connection.judged = judged.decision
+        _expect_alive(connection)
         if not judged.addresses:
             connection.refuse_by_policy(judged.decision)
             return
@@ -200,24 +212,32 @@ class Engine:
             if connection.denied is not None:
                 connection.refuse_by_filter(connection.denied)
                 return
+            _expect_alive(connection)
         await self._dial(connection)
         if connection.entries:
             await dispatch_established(connection)
+            _expect_alive(connection)
 
     async def _dial(self, connection: Connection) -> None:
         before_ns = time.monotonic_ns()
         leg, address = await dial(
-            self.poller, connection.addresses, connection.port, connection.ruling.limits.connect_timeout_s
+            self.poller,
+            tuple(connection.addresses),
+            connection.port,
+            connection.ruling.limits.connect_timeout_s,
         )
         connection.connect_us = (time.monotonic_ns() - before_ns) // 1000
-        connection.peer = address
         if connection.end is not None:  # killed meanwhile
             leg.close_now(abortive=True)
-            raise Terminating("killed while connecting")
+        _expect_alive(connection)
+        connection.peer = address
+        connection.judged = connection.addresses[address]
         connection.external = leg
 
-    async def _filtered(self, connection: Connection, internal: Leg | JointEnd, external: Leg) -> Leftover:
-        """Run the chain to its end; what is left over goes out first."""
+    async def _filtered(
+        self, connection: Connection, internal: Leg | JointEnd, external: Leg
+    ) -> Leftover | None:
+        """Run the chain to its end; what is left over goes out first. None if nothing is left to carry."""
         chain = Chain(connection, connection.attached, internal, external, self.watchdog, connection.holder)
         connection.attached = []
         quiet = QuietWatch(
@@ -226,30 +246,40 @@ class Engine:
             lambda: external.sent + external.received + internal.sent + internal.received,
             lambda: self.kill(connection, "idle_timeout"),
         )
+        connection.chain_scope = asyncio.timeout(None)
         try:
-            leftover = await chain.run()
-            if not isinstance(internal, Leg):
-                await chain.pass_rest(leftover)
-            return leftover
+            async with connection.chain_scope:
+                leftover = await chain.run()
+                if isinstance(internal, Leg) and not leftover.partly_over:
+                    return leftover
+                if internal.open and external.open:
+                    await chain.pass_rest(leftover)
+                return None
+        except TimeoutError:
+            raise Terminating("the connection has ended") from None
         finally:
+            connection.chain_scope = None
             quiet.stop()
 
     def _hand_over(self, connection: Connection, internal: Leg, external: Leg, leftover: Leftover) -> None:
         """Both wires to the relay. Raises OutOfResources."""
         self._count(connection, external)
+        connection.external = connection.internal = None
         to_external = leftover.to_external + internal.take_back()
         to_internal = leftover.to_internal + external.take_back()
+        connection.bytes_received -= len(to_internal)  # the leg has counted them, and the relay will
         limits = connection.ruling.pair_limits
         relay_id = self.relay.add(
             internal.detach(), external.detach(), limits, to_external=to_external, to_internal=to_internal
         )
         connection.relay_id = relay_id
-        connection.external = connection.internal = None
         self._relayed[relay_id] = connection
 
     def _chain_failed(self, connection: Connection, failed: ChainFailed) -> None:
         """A filter ended its connection, or a peer did and the filter let it be known."""
         error, name = failed.failure.error, failed.failure.filter
+        if connection.end is not None:
+            return  # what it raised is what it met
         if isinstance(error, LinkError | Terminating):
             self._finish(connection, end_of(error))
             return
@@ -269,11 +299,15 @@ class Engine:
         connection.end = end or End("refused", Side.OURS)
         del self.connections[connection.id]
         self.sessions.leave(connection.session)
+        self._admission.leave(connection.session.client_address)
         self._close_legs(connection, error)
-        if connection.entries and connection.verdicts:
-            self.supervisor.spawn(self._terminate(connection), name="terminating")
+        if connection.chain_scope is not None:
+            connection.chain_scope.reschedule(0)  # whatever a filter waits for, it waits no longer
+        record = record_of(connection)
+        if connection.joined:
+            self.supervisor.spawn(self._terminate(connection, record), name="terminating", last_words=True)
         else:
-            self._write(connection)
+            self._write(connection, record)
 
     def _close_legs(self, connection: Connection, error: DoorwardError | None) -> None:
         """Whatever is still open is reset: an orderly end has closed it before."""
@@ -294,13 +328,19 @@ class Engine:
         connection.bytes_sent += external.sent
         connection.bytes_received += external.received
 
-    async def _terminate(self, connection: Connection) -> None:
+    async def _terminate(self, connection: Connection, record: Record) -> None:
         assert connection.end is not None
         try:
             await dispatch_terminating(connection, connection.end.how)
         finally:
-            connection.holder.end()
-            self._write(connection)
+            self._write(connection, record)
 
-    def _write(self, connection: Connection) -> None:
-        self.recorder.append(record_of(connection))
+    def _write(self, connection: Connection, record: Record) -> None:
+        connection.end_tasks()
+        self.recorder.append(record)
+
+
+def _expect_alive(connection: Connection) -> None:
+    """Raises Terminating if it was killed while somebody waited."""
+    if connection.end is not None:
+        raise Terminating("killed")

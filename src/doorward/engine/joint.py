@@ -37,7 +37,7 @@ class Lane:
     def take(self, bytes_max: int | None) -> bytes:
         """The next chunk, cut to `bytes_max`."""
         data = self.chunks.popleft()
-        if bytes_max is not None and len(data) > bytes_max:
+        if bytes_max and len(data) > bytes_max:
             self.chunks.appendleft(data[bytes_max:])
             data = data[:bytes_max]
         self.size -= len(data)
@@ -67,18 +67,30 @@ class Lane:
 class JointEnd:
     """One end. See `Socket`."""
 
-    __slots__ = ("incoming", "outgoing", "received", "sent")
+    __slots__ = ("closed", "incoming", "outgoing", "received", "sent")
 
     def __init__(self, incoming: Lane, outgoing: Lane) -> None:
         self.incoming = incoming
         self.outgoing = outgoing
+        self.closed = False
         self.received = 0
         self.sent = 0
+
+    @property
+    def open(self) -> bool:
+        return not self.closed and self.outgoing.failure is None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a task waits for this end."""
+        return self.incoming.reader is not None or self.outgoing.writer is not None
 
     async def recv(self, bytes_max: int | None = None) -> bytes:
         """See `Socket.recv`."""
         lane = self.incoming
         while True:
+            if self.closed:
+                raise Terminating("recv after close")
             if lane.chunks:
                 data = lane.take(bytes_max)
                 self.received += len(data)
@@ -130,12 +142,15 @@ class JointEnd:
 
     def close_now(self, *, abortive: bool = False) -> None:
         """End both directions: the neighbour reads the rest and then end of stream, and cannot send any more."""
+        self.closed = True
         if abortive:
             self.abort(PeerReset("the neighbour aborted", side=Side.OURS))
             return
         self.outgoing.end()
-        self.incoming.fail(PeerReset("the neighbour has closed", side=Side.OURS))
+        if not self.incoming.ended:
+            self.incoming.fail(PeerReset("the neighbour has closed", side=Side.OURS))
         self.incoming.take_all()
+        _wake(self.incoming.reader)
 
     def abort(self, error: DoorwardError) -> None:
         """Fail both directions at once; bytes on their way are lost."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from doorward.engine.session import Session
@@ -26,15 +27,20 @@ class Resolve(Protocol):
 
 
 class Judged(NamedTuple):
-    """The answer, and the allowed addresses in the order in which they may be tried."""
+    """The answer, and the allowed addresses in the order in which they may be tried, each with its own answer."""
 
     decision: Decision
-    addresses: list[IPAddress]
+    addresses: dict[IPAddress, Decision]
 
 
 def local_minute(now_s: float) -> int:
     """The minute of the week, in the machine's own time zone."""
-    return minute_of_week(datetime.fromtimestamp(now_s, UTC).astimezone())
+    return _local_minute(int(now_s // 60))
+
+
+@lru_cache(maxsize=16)
+def _local_minute(minutes: int) -> int:
+    return minute_of_week(datetime.fromtimestamp(minutes * 60, UTC).astimezone())
 
 
 async def judge(
@@ -51,9 +57,9 @@ async def judge(
     inputs = inputs_of(session, target, user, now_s, is_own)
     decision = policy.judge(inputs)
     if target.address is not None:
-        return Judged(decision, [target.address] if decision.allowed else [])
+        return Judged(decision, {target.address: decision} if decision.allowed else {})
     if decision.needs != "address":
-        return Judged(decision, [])
+        return Judged(decision, {})
     assert target.host is not None
     candidates = dict.fromkeys(canonical(found) for found in await resolver.resolve(target.host))
     decisions = {
@@ -91,8 +97,8 @@ def is_leading_to(address: IPAddress, is_own: Callable[[IPAddress], bool]) -> bo
 
 def _of_several(decisions: dict[IPAddress, Decision]) -> Judged:
     """The allowed ones decide; without one, whoever might still be allowed; without that, the first refusal."""
-    allowed = [address for address, decision in decisions.items() if decision.allowed]
+    allowed = {address: decision for address, decision in decisions.items() if decision.allowed}
     if allowed:
-        return Judged(decisions[allowed[0]], allowed)
+        return Judged(next(iter(allowed.values())), allowed)
     undecided = (d for d in decisions.values() if d.action is Action.NEEDS)
-    return Judged(next(undecided, None) or next(iter(decisions.values())), [])
+    return Judged(next(undecided, None) or next(iter(decisions.values())), {})

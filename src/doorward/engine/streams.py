@@ -22,6 +22,7 @@ class StreamRun:
         self._watchdog = watchdog
         self._holder = holder
         self._lanes: tuple[_Lane, ...] = ()
+        self.failed: StreamFilter | None = None
 
     async def pump(self, internal: Socket, external: Socket, connection: Connection) -> None:
         """Carry both directions until both have ended, or every filter has seen enough.
@@ -30,7 +31,7 @@ class StreamRun:
         """
         for stream_filter in self.filters:
             stream_filter.connection = connection
-            self.call(stream_filter.start)
+            self.call(stream_filter, stream_filter.start)
         if self.enough:
             return
         outward = _Lane(self, internal, external, [_Outward(f) for f in self.filters])
@@ -48,16 +49,23 @@ class StreamRun:
         """Whether every filter has seen enough."""
         return all(f.finished for f in self.filters)
 
-    def call(self, function: Callable[..., object], *arguments: object) -> bytes:
-        """Run one function of a filter under the watchdog. Raises what it raises, FilterFailed for a wrong answer."""
-        self._watchdog.enter(self._holder)
+    def call(self, stream_filter: StreamFilter, function: Callable[..., object], *arguments: object) -> bytes:
+        """Run one function of a filter under the watchdog. Raises what it raises, FilterFailed for a wrong answer.
+
+        `failed` is then the filter.
+        """
         try:
-            data = function(*arguments)
-        finally:
-            self._watchdog.leave()
+            data = self._watchdog.run(self._holder, function, *arguments)
+        except Exception:
+            self.failed = stream_filter
+            raise
+        except asyncio.CancelledError as error:  # nobody waits in here, so nobody was cancelled
+            self.failed = stream_filter
+            raise FilterFailed("CancelledError") from error
         if data is None and not arguments:
             return b""
         if not isinstance(data, bytes | bytearray | memoryview):
+            self.failed = stream_filter
             raise FilterFailed(f"a stream filter returned {type(data).__name__} in place of bytes")
         return data if isinstance(data, bytes) else bytes(data)
 
@@ -106,7 +114,7 @@ class _Lane:
     async def carry(self) -> None:
         """Until end of stream, or enough. Only a wait for bytes may be cancelled: it has consumed nothing."""
         run = self._run
-        while True:
+        while not run.enough:
             self.receiving = True
             data = await self._source.recv()
             self.receiving = False
@@ -116,14 +124,12 @@ class _Lane:
             if not data:
                 await self._sink.shutdown()
                 return
-            if run.enough:
-                run.stop(self)
-                return
+        run.stop(self)
 
     def _through(self, data: bytes) -> bytes:
         for step in self._steps:
             if not step.filter.finished:
-                data = self._run.call(step.data, data)
+                data = self._run.call(step.filter, step.data, data)
                 if not data:
                     break
         return data
@@ -135,6 +141,6 @@ class _Lane:
             if step.filter.finished:
                 continue
             if data:
-                data = self._run.call(step.data, data)
-            data += self._run.call(step.end)
+                data = self._run.call(step.filter, step.data, data)
+            data += self._run.call(step.filter, step.end)
         return data

@@ -15,43 +15,65 @@ import time
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Final, TypeVar
 
-from doorward.api.errors import FilterFailed, FilterStalled
+from doorward.api.errors import DoorwardError, FilterFailed, FilterStalled, Terminating
 
 T = TypeVar("T")
 
 # Tasks one connection's filters may have running at once.
 ADOPTED_MAX: Final = 256
 STALL_SIGNAL: Final = signal.SIGRTMIN + 5
+# What a task still has when it is cancelled past a deadline: enough for its `finally`.
+LAST_TURN_S: Final = 0.5
 
 OnFailure = Callable[[str, BaseException], None]
+
+
+class HeldLoop(BaseException):
+    """What the signal raises: no `except Exception` of a filter swallows it. `Watchdog.run` makes it FilterStalled."""
+
+
+def is_being_cancelled() -> bool:
+    """Whether the owner of the running task has cancelled it. If not, a CancelledError is a filter's own doing."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 class Supervisor:
     """Runs tasks that belong to the process. What one raises goes to `on_failure` with its name."""
 
     def __init__(self, on_failure: OnFailure) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], bool] = {}
         self._on_failure = on_failure
 
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> None:
-        """Run it until it ends."""
-        task = asyncio.get_running_loop().create_task(coroutine, name=name)
-        self._tasks.add(task)
+    def spawn(self, coroutine: Coroutine[Any, Any, None], *, name: str, last_words: bool = False) -> None:
+        """Run it until it ends. Last words (a record to be written) are waited for at the end, not cancelled."""
+        # Not through the loop's factory: a filter that asks for this must not have it die with its connection.
+        task = asyncio.Task(coroutine, loop=asyncio.get_running_loop(), name=name)
+        self._tasks[task] = last_words
         task.add_done_callback(self._ended)
 
     async def close(self, timeout_s: float) -> None:
-        """Cancel what runs and wait for it, no longer than the deadline."""
-        tasks = set(self._tasks)
-        for task in tasks:
+        """Cancel what runs, hear last words to their end, and wait for both, no longer than the deadline."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        cancelled: set[asyncio.Task[None]] = set()
+        while (
+            self._tasks and (left_s := deadline - loop.time()) > 0
+        ):  # one that ends may have started another
+            for task in [t for t, last_words in self._tasks.items() if not last_words and t not in cancelled]:
+                task.cancel()
+                cancelled.add(task)
+            await asyncio.wait(self._tasks, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+        for task in tuple(self._tasks):
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=timeout_s)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=LAST_TURN_S)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._on_failure(task.get_name(), error)
 
@@ -59,13 +81,17 @@ class Supervisor:
 class Holder:
     """What belongs to one connection's filters: the tasks they started."""
 
-    __slots__ = ("tasks",)
+    __slots__ = ("ended", "tasks")
 
     def __init__(self) -> None:
         self.tasks: set[asyncio.Task[Any]] = set()
+        self.ended = False
 
     def adopt(self, task: asyncio.Task[Any]) -> None:
-        """Take over a task that filter code started."""
+        """Take over a task that filter code started. Raises FilterFailed for too many, Terminating after the end."""
+        if self.ended:
+            task.cancel()
+            raise Terminating("this connection has ended")
         if len(self.tasks) >= ADOPTED_MAX:
             task.cancel()
             raise FilterFailed(f"more than {ADOPTED_MAX} tasks at once")
@@ -73,7 +99,8 @@ class Holder:
         task.add_done_callback(self._ended)
 
     def end(self) -> None:
-        """Cancel what still runs."""
+        """Cancel what still runs; nothing may be started from now on."""
+        self.ended = True
         for task in tuple(self.tasks):
             task.cancel()
 
@@ -84,7 +111,7 @@ class Holder:
 
 
 class Watchdog:
-    """Knows whose filter code is running. `enter` and `leave` are on the path of every filtered chunk: two stores."""
+    """Knows whose filter code is running. `run` is on the path of every filtered chunk: a call and two stores."""
 
     def __init__(self, stall_s: float) -> None:
         self.stall_s = stall_s
@@ -94,14 +121,16 @@ class Watchdog:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def enter(self, holder: Holder) -> None:
-        """Filter code begins."""
+    def run(self, holder: Holder, function: Callable[..., T], *arguments: Any) -> T:
+        """One step of filter code. Raises what it raises; what would end the process becomes FilterFailed."""
         self.turn += 1
         self.running = holder
-
-    def leave(self) -> None:
-        """Filter code is over."""
-        self.running = None
+        try:
+            return function(*arguments)
+        except (HeldLoop, SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+            raise _as_failure(error) from error
+        finally:
+            self.running = None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Watch from a thread, and adopt the tasks that filters start. To be called in the main thread."""
@@ -145,7 +174,13 @@ class Watchdog:
     def _interrupt(self, number: int, frame: object) -> None:
         """Runs in the main thread, in the middle of whatever it does; only the accused step is interrupted."""
         if self.running is not None and self.turn == self._accused:
-            raise FilterStalled(f"filter code held the loop for {self.stall_s:g} s")
+            raise HeldLoop(f"filter code held the loop for {self.stall_s:g} s")
+
+
+def _as_failure(error: BaseException) -> DoorwardError:
+    if isinstance(error, HeldLoop):
+        return FilterStalled(str(error))
+    return FilterFailed(f"{type(error).__name__}: {error}")
 
 
 class Watched(Coroutine[Any, Any, T]):
@@ -160,19 +195,11 @@ class Watched(Coroutine[Any, Any, T]):
 
     def send(self, value: Any) -> Any:
         """One step."""
-        self._watchdog.enter(self._holder)
-        try:
-            return self._coroutine.send(value)
-        finally:
-            self._watchdog.leave()
+        return self._watchdog.run(self._holder, self._coroutine.send, value)
 
     def throw(self, *args: Any) -> Any:
         """One step that begins with an exception."""
-        self._watchdog.enter(self._holder)
-        try:
-            return self._coroutine.throw(*args)
-        finally:
-            self._watchdog.leave()
+        return self._watchdog.run(self._holder, self._coroutine.throw, *args)
 
     def close(self) -> None:
         """No more steps."""
