@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from doorward.cli.common import fail, found_policy
+from doorward.cli.common import fail, found_policy, plain
 from doorward.config.loading import read
 from doorward.service.filters import FilterNotLoaded, load_filters
 
@@ -22,7 +22,7 @@ def command(file: Path | None, as_json: bool, no_filters: bool) -> None:
     Each mistake is one line: FILE:LINE: KEY: what is wrong. Warnings do not make the check fail. Filters are
     loaded as `serve` would do, so their code runs; --no-filters leaves that out.
     """
-    path = found_policy(file)
+    path = file or found_policy(None)
     reading = read(path)
     filter_mistake = None
     if reading.configuration is not None and not no_filters:
@@ -57,7 +57,7 @@ def command(file: Path | None, as_json: bool, no_filters: bool) -> None:
     for problem in reading.problems:
         click.echo(str(problem), err=True)
     if filter_mistake is not None:
-        click.echo(f"{path}: {filter_mistake}", err=True)
+        click.echo(plain(f"{path}: {filter_mistake}"), err=True)
     if not ok or reading.configuration is None:
         fail(f"{path} does not pass its check")
     configuration = reading.configuration

@@ -11,9 +11,11 @@ import click
 from doorward.config.find import PolicyNotFound, find_policy
 from doorward.config.loading import Reading, read
 from doorward.config.model import Configuration
+from doorward.wire.printable import printable
 
 EXIT_UNAVAILABLE: Final = 69
 EXIT_BAD_CONFIGURATION: Final = 78
+LINE_CHARACTERS_MAX: Final = 4_000
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,9 +32,14 @@ def policy_option(function: F) -> F:
     )(function)
 
 
+def plain(message: str) -> str:
+    """A message with nothing in it that a terminal would obey; its line ends stay."""
+    return "\n".join(printable(line, LINE_CHARACTERS_MAX) for line in message.split("\n"))
+
+
 def fail(message: str, status: int = 1) -> NoReturn:
-    """Say what is wrong on standard error, and end."""
-    click.echo(f"doorward: {message}", err=True)
+    """Say what is wrong on standard error, and end. The message may quote anybody: it is escaped here, line by line."""
+    click.echo(f"doorward: {plain(message)}", err=True)
     raise click.exceptions.Exit(status)
 
 

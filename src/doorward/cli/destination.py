@@ -23,7 +23,7 @@ def parse_destination(text: str) -> Destination:
     """`tcp://host:port`, `http://host[:port]/…`, `https://host`, or `host:port`. Raises ValueError with a sentence."""
     parts = urlsplit(text if "://" in text else f"tcp://{text}")
     try:
-        port = parts.port or DEFAULT_PORTS.get(parts.scheme)
+        port = DEFAULT_PORTS.get(parts.scheme) if parts.port is None else parts.port
     except ValueError as error:
         raise ValueError(f'"{text}": {error}') from None
     host = parts.netloc.rpartition("@")[2]
@@ -33,7 +33,7 @@ def parse_destination(text: str) -> Destination:
         raise ValueError("only tcp destinations can be explained today")
     if parts.scheme != "tcp" and parts.scheme not in DEFAULT_PORTS:
         raise ValueError(f'"{text}": unknown scheme; write tcp://host:port')
-    if not host or port is None:
+    if not host or not port:
         raise ValueError(f'"{text}" needs a host and a port: tcp://host:port')
     return Destination(target_of(host.strip("[]"), port), "http" if parts.scheme == "http" else None)
 
@@ -42,10 +42,10 @@ def parse_moment(text: str | None, now: datetime) -> datetime:
     """`2026-11-20T10:00`, `fri 10:00` (that day of this week), `10:00` (today); None is now. Raises ValueError."""
     if text is None:
         return now
-    words = text.lower().split()
-    if len(words) <= 2 and ":" in words[-1] and "-" not in words[-1]:
-        minutes = parse_hours(f"{words[-1]}-24:00")[0]
-        weekday = parse_days(words[0])[0] if len(words) == 2 else now.weekday()
+    *day, hour = text.lower().split() or [""]
+    if ":" in hour and "-" not in hour and (not day or (len(day) == 1 and day[0].isalpha())):
+        minutes = parse_hours(f"{hour}-24:00")[0]
+        weekday = parse_days(day[0])[0] if day else now.weekday()
         moved = now.replace(hour=minutes // 60, minute=minutes % 60, second=0, microsecond=0)
         return moved.fromordinal(now.toordinal() + weekday - now.weekday()).replace(
             hour=moved.hour, minute=moved.minute, tzinfo=now.tzinfo

@@ -63,7 +63,7 @@ def command(
         moment = parse_moment(at, datetime.now().astimezone())
         ip_address(from_)
     except ValueError as error:
-        fail(printable(getattr(error, "detail", None) or str(error)), 2)
+        fail(getattr(error, "detail", None) or str(error), 2)
     inputs = _inputs(configuration, destination, from_, user, moment)
     explained, trouble = asyncio.run(_judge(configuration, inputs, destination))
     filters = [] if no_filters else _filters(configuration, destination)
@@ -81,7 +81,7 @@ def _inputs(
     if user is not None:
         known = configuration.users.get(user)
         if known is None:
-            fail(f'the policy has no user "{printable(user)}"', 2)
+            fail(f'the policy has no user "{user}"', 2)
         asked, groups = known.name, known.groups
     session = Session(0, from_, None if isinstance(asked, Unknown) else asked, groups)
     own = OwnAddresses(time.monotonic)

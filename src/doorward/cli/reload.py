@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 
 import click
 
-from doorward.cli.common import EXIT_UNAVAILABLE, fail, found_policy
+from doorward.cli.common import EXIT_UNAVAILABLE, fail, found_policy, plain
+from doorward.config.document import ControlTable
 from doorward.config.loading import read
 from doorward.service.control import ControlUnavailable, ask
 
@@ -33,8 +35,8 @@ def command(policy: Path | None, socket: Path | None, as_json: bool) -> None:
         click.echo(json.dumps({"ok": answer.ok, "message": answer.message, "problems": answer.problems}))
     else:
         for problem in answer.problems:
-            click.echo(problem, err=True)
-        click.echo(answer.message, err=not answer.ok)
+            click.echo(plain(problem), err=True)
+        click.echo(plain(answer.message), err=not answer.ok)
     raise click.exceptions.Exit(0 if answer.ok else 1)
 
 
@@ -42,8 +44,15 @@ def _socket(policy: Path | None) -> Path:
     """Where the policy puts the socket. A file with mistakes still has a running firewall that should say so."""
     path = found_policy(policy)
     configuration = read(path).configuration
-    return (
-        configuration.control_path
-        if configuration is not None
-        else path.resolve().parent / "var/doorward.sock"
-    )
+    if configuration is not None:
+        return configuration.control_path
+    return path.absolute().parent / (_written(path) or ControlTable().path)
+
+
+def _written(path: Path) -> str | None:
+    """What a file with mistakes says about the socket, as far as it can be read."""
+    try:
+        found = tomllib.loads(path.read_text())["control"]["path"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return found if isinstance(found, str) else None

@@ -21,7 +21,10 @@ def command() -> None:
 
 def _password(from_stdin: bool) -> str:
     if from_stdin:
-        return sys.stdin.readline().rstrip("\n")
+        try:
+            return sys.stdin.readline().rstrip("\n")
+        except UnicodeDecodeError:
+            fail("the password is not valid text")
     answer: str = click.prompt("password", hide_input=True, confirmation_prompt=True, err=True)
     return answer
 

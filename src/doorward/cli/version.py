@@ -13,7 +13,7 @@ import click
 import doorward
 from doorward.net.python_relay import PythonRelay
 
-LIBRARIES = ("argon2-cffi", "click", "httptools", "msgspec", "rich", "structlog", "tomlkit")
+LIBRARIES = ("argon2-cffi", "click", "httptools", "msgspec", "structlog", "tomlkit")
 
 
 @click.command("version", short_help="Print the version; --verbose names everything underneath.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from doorward.api.errors import DoorwardError
+from doorward.api.errors import DoorwardError, Side, TimedOut
 from doorward.engine.origin import Origin
 from doorward.engine.recording import record_of_stranger
 from doorward.net.leg import Leg
@@ -34,6 +34,14 @@ class Client(NamedTuple):
     ) -> None:
         """Put on record that this client never got as far as a destination."""
         self.engine.recorder.append(record_of_stranger(origin, action, reason, user=user, detail=detail))
+
+    async def tell(self, data: bytes) -> None:
+        """Send a short answer to a client that has more to ask. Raises DoorwardError; TimedOut if it does not read."""
+        try:
+            async with asyncio.timeout(self.engine.ruling.limits.handshake_timeout_s):
+                await self.leg.send(data)
+        except TimeoutError:
+            raise TimedOut("the client does not read its answers", side=Side.INTERNAL) from None
 
 
 async def farewell(leg: Leg, data: bytes) -> None:

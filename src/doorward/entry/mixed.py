@@ -9,20 +9,21 @@ One task serves a client from its first byte until its bytes belong to the relay
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from typing import Final
 
-from doorward.api.errors import DoorwardError, Side, TimedOut
+from doorward.api.errors import DoorwardError, HandshakeTimedOut, OutOfResources, Side, TimedOut
 from doorward.api.filters import ClientKind
 from doorward.engine.engine import Engine
 from doorward.engine.origin import Origin
+from doorward.engine.session import Session
 from doorward.entry.authentication import Authenticator
 from doorward.entry.client import HANDSHAKE_BYTES, Client, farewell
 from doorward.entry.http import HttpServer
 from doorward.entry.socks import SocksServer
 from doorward.net.leg import Leg
 from doorward.wire.errors import ProtocolError
+from doorward.wire.socks import Request
 
 _SOCKS: Final = b"\x04\x05"
 _TLS_HANDSHAKE: Final = b"\x16"
@@ -53,25 +54,30 @@ class MixedEntry:
                 client.leg.close_now(abortive=True)
 
     async def _speak(self, client: Client) -> None:
-        first = await self._first_bytes(client)
-        if first[:1] in _SOCKS:
-            await self._serve_socks(client, first)
-        elif first[:1].isalpha():
+        """One deadline for everything up to a SOCKS request; HTTP has its own for each request."""
+        timeout_s = self._engine.ruling.limits.handshake_timeout_s
+        deadline = self._engine.poller.loop.call_later(timeout_s, _too_late, client.leg, timeout_s)
+        try:
+            first = await self._first_bytes(client)
+            if first[:1] in _SOCKS:
+                asked = await self._ask_socks(SocksServer(client), first) if first else None
+                deadline.cancel()
+                if asked is not None:
+                    await self._answer_socks(*asked)
+                return
+        finally:
+            deadline.cancel()
+        if first[:1].isalpha():
             await HttpServer(client).serve(first)
-        elif first:
+        else:
             reason = "tls_on_plain_port" if first[:1] == _TLS_HANDSHAKE else "unknown_protocol"
             client.stranger(_unknown(client), "fail", reason, detail=f"first byte 0x{first[0]:02x}")
             await farewell(client.leg, b"")
 
     async def _first_bytes(self, client: Client) -> bytes:
         """What the client says first; empty if it says nothing, which is then on record."""
-        limits = self._engine.ruling.limits
         try:
-            async with asyncio.timeout(limits.handshake_timeout_s):
-                first = await client.leg.recv(HANDSHAKE_BYTES)
-        except TimeoutError:
-            client.stranger(_unknown(client), "fail", "handshake_timeout", detail="not a byte came")
-            return b""
+            first = await client.leg.recv(HANDSHAKE_BYTES)
         except DoorwardError as error:
             client.stranger(_unknown(client), "fail", error.reason, detail=error.detail)
             return b""
@@ -79,31 +85,34 @@ class MixedEntry:
             client.stranger(_unknown(client), "fail", "abandoned", detail="closed without a byte")
         return first
 
-    async def _serve_socks(self, client: Client, first: bytes) -> None:
-        server = SocksServer(client)
-        limits = self._engine.ruling.limits
+    async def _ask_socks(
+        self, server: SocksServer, first: bytes
+    ) -> tuple[SocksServer, Request, Session] | None:
+        """The client's request; None if there is none, which is then on record."""
+        client = server.client
         try:
-            async with asyncio.timeout(limits.handshake_timeout_s):
-                asked = await server.receive_request(first)
-        except TimeoutError:
-            client.stranger(server.origin, "fail", "handshake_timeout")
-            return
+            asked = await server.receive_request(first)
         except ProtocolError as error:
             client.stranger(server.origin, "fail", error.reason, detail=error.detail)
             await farewell(client.leg, error.reply)
-            return
+            return None
         except DoorwardError as error:
-            reason = "abandoned" if not isinstance(error, TimedOut) else error.reason
+            reason = error.reason if isinstance(error, TimedOut | OutOfResources) else "abandoned"
             client.stranger(server.origin, "fail", reason, detail=error.detail)
-            return
-        if asked is None:
-            return
+            return None
+        return (server, *asked) if asked is not None else None
+
+    async def _answer_socks(self, server: SocksServer, request: Request, session: Session) -> None:
         try:
-            connection = await server.answer(*asked)
+            connection = await server.answer(request, session)
         except DoorwardError:
             return  # the client went away while it was answered; the connection is on record
         if connection is not None:
-            await self._engine.carry(connection, client.leg)
+            await self._engine.carry(connection, server.client.leg)
+
+
+def _too_late(leg: Leg, timeout_s: float) -> None:
+    leg.abort(HandshakeTimedOut(f"the handshake was not over within {timeout_s:g} s", side=Side.INTERNAL))
 
 
 def _unknown(client: Client) -> Origin:

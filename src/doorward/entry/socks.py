@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING, Final
 
-from doorward.api.errors import ReplyHint, Terminating
+from doorward.api.errors import OutOfResources, ReplyHint, Terminating
 from doorward.api.filters import ClientKind
 from doorward.engine.origin import Origin
 from doorward.engine.session import Session
@@ -65,7 +65,11 @@ class SocksServer:
             event = await self._next(b"")
         if isinstance(event, Credentials):
             self._username = event.username
-            known = await client.authenticator.identify(event, client.address)
+            try:
+                known = await client.authenticator.identify(event, client.address)
+            except OutOfResources as error:
+                await self._no_room(error, self._handshake.credentials_reply(False))
+                return None
             if known is None:
                 await self._refuse_stranger("bad_credentials", self._handshake.credentials_reply(False))
                 return None
@@ -73,7 +77,11 @@ class SocksServer:
             await client.leg.send(self._handshake.credentials_reply(True))
             event = await self._next(b"")
         assert isinstance(event, Request)
-        return event, client.engine.sessions.get(client.address, user, groups)
+        try:
+            return event, client.engine.sessions.get(client.address, user, groups)
+        except OutOfResources as error:
+            await self._no_room(error, self._reply(Socks5Reply.GENERAL_FAILURE))
+            return None
 
     async def answer(self, request: Request, session: Session) -> Connection | None:
         """Do what is asked, or refuse it. The connection it made has been answered to the client."""
@@ -131,6 +139,11 @@ class SocksServer:
                 )
             event = self._handshake.receive(data)
         return event
+
+    async def _no_room(self, error: OutOfResources, reply: bytes) -> None:
+        """A table of ours is full: the client is told in its protocol, and the record says why."""
+        self.client.stranger(self.origin, "fail", error.reason, user=self._username, detail=error.detail)
+        await farewell(self.client.leg, reply)
 
     async def _refuse_stranger(self, reason: str, reply: bytes, detail: str = "") -> None:
         self.client.stranger(self.origin, "deny", reason, user=self._username, detail=detail)

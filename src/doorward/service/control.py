@@ -45,7 +45,15 @@ class ControlServer:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Bind the socket. Raises ControlUnavailable if another firewall has it, OSError if it cannot be made."""
+        """Bind the socket. Raises ControlUnavailable if another firewall has it, or if it cannot be made."""
+        try:
+            await self._start()
+        except OSError as error:
+            raise ControlUnavailable(
+                f"cannot make the control socket {self._path}: {error.strerror}"
+            ) from error
+
+    async def _start(self) -> None:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self._path.is_socket():
             if _answers(self._path):
@@ -65,7 +73,10 @@ class ControlServer:
         if self._server is not None:
             self._server.close()
             self._server = None
-            self._path.unlink(missing_ok=True)
+            try:
+                self._path.unlink(missing_ok=True)
+            except OSError:
+                pass  # whoever comes next finds that nobody answers, and what else is to be stopped must not wait
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -83,7 +94,7 @@ class ControlServer:
     async def _answer(self, line: bytes) -> Answer:
         try:
             name = json.loads(line)["command"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return Answer(False, "not a command")
         command = self._commands.get(name) if isinstance(name, str) else None
         return await command() if command is not None else Answer(False, "unknown command")
@@ -99,7 +110,7 @@ def ask(path: Path, command: str) -> Answer:
             return msgspec.json.decode(_read_line(sock), type=Answer)
     except (FileNotFoundError, ConnectionRefusedError):
         raise ControlUnavailable(f"no doorward is running: nothing answers on {path}") from None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ControlUnavailable(f"{path}: {error}") from None
 
 

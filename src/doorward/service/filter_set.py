@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from doorward.api.contracts import Firewall
@@ -19,6 +19,7 @@ class FilterSet:
         self._firewall = firewall
         self._log = log
         self._extra = tuple(extra)
+        self._leaving: list[LoadedFilter] = []
         self.loaded: list[LoadedFilter] = []
 
     @property
@@ -35,21 +36,25 @@ class FilterSet:
             try:
                 async with asyncio.timeout(configuration.limits.event_timeout_s):
                     await loaded.entry.application_filter.start(self._firewall)
-            except Exception as error:
+            except (Exception, SystemExit, KeyboardInterrupt) as error:
                 await self.stop(started, configuration)
                 raise FilterNotLoaded(_not_started(loaded.setting, error)) from error
             started.append(loaded)
         return wanted
 
-    async def abandon(self, wanted: Sequence[LoadedFilter], configuration: Configuration) -> None:
-        """Stop what was started for nothing."""
-        await self.stop(_without(wanted, self.loaded), configuration)
-
-    def commit(self, wanted: list[LoadedFilter]) -> list[LoadedFilter]:
-        """From now on these. Returns those that have left, to be stopped."""
-        left = _without(self.loaded, wanted)
+    def commit(self, wanted: list[LoadedFilter]) -> None:
+        """From now on these. Those that have left are stopped by `stop_unused`."""
+        self._leaving += _without(self.loaded, wanted)
         self.loaded = wanted
-        return left
+
+    async def stop_unused(self, used: Iterable[FilterEntry], configuration: Configuration) -> None:
+        """Stop the filters that have left and that no live connection uses any more."""
+        if not self._leaving:
+            return
+        alive = {id(entry.application_filter) for entry in used}
+        unused = [loaded for loaded in self._leaving if id(loaded.entry.application_filter) not in alive]
+        self._leaving = _without(self._leaving, unused)
+        await self.stop(unused, configuration)
 
     async def stop(self, filters: Sequence[LoadedFilter], configuration: Configuration) -> None:
         """Stop filters; what one raises is logged."""
@@ -57,7 +62,7 @@ class FilterSet:
             try:
                 async with asyncio.timeout(configuration.limits.event_timeout_s):
                     await loaded.entry.application_filter.stop()
-            except Exception as error:
+            except (Exception, SystemExit, KeyboardInterrupt) as error:
                 self._log.error("a filter failed to stop", filter=loaded.setting.name, error=error)
 
 
@@ -66,6 +71,6 @@ def _without(some: Sequence[LoadedFilter], others: Sequence[LoadedFilter]) -> li
     return [loaded for loaded in some if id(loaded.entry.application_filter) not in known]
 
 
-def _not_started(setting: FilterSetting, error: Exception) -> str:
+def _not_started(setting: FilterSetting, error: BaseException) -> str:
     told = "did not start in time" if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}"
     return f'filter "{setting.name}" ({setting.use}): {told}'

@@ -116,7 +116,11 @@ def _make(setting: FilterSetting) -> ApplicationFilter:
         return found(setting.settings)
     except FilterNotLoaded:
         raise
-    except Exception as error:
+    except (
+        Exception,
+        SystemExit,
+        KeyboardInterrupt,
+    ) as error:  # a script's `sys.exit()` must not end the firewall
         raise FilterNotLoaded(f"{where}: {_told(error, setting.use)}") from error
 
 
@@ -160,7 +164,7 @@ def _class_installed(name: str, where: str) -> type[ApplicationFilter | DataFilt
     raise FilterNotLoaded(f"{where}: no installed package offers it in the group {ENTRY_POINT_GROUP}")
 
 
-def _told(error: Exception, use: str) -> str:
+def _told(error: BaseException, use: str) -> str:
     """What went wrong, with the line of the filter's file where it did."""
     line = error.lineno if isinstance(error, SyntaxError) else None
     traceback = error.__traceback__

@@ -41,6 +41,8 @@ T = TypeVar("T")
 SWEEP_S: Final = 15.0
 DRAIN_LOOK_S: Final = 0.05
 STOP_TIMEOUT_S: Final = 5.0
+# Whoever reloads by SIGHUP has only the operational log to look into.
+PROBLEMS_TOLD_MAX: Final = 20
 
 
 class StartRefused(Exception):
@@ -98,7 +100,7 @@ class Firewall:
             raise StartRefused(str(error)) from error
         self.engine.ruling = _ruling(self.configuration, filters)
         self.listeners.commit(listeners)
-        self._sweep = loop.call_later(SWEEP_S, self._sweep_sessions)
+        self._sweep = loop.call_later(SWEEP_S, self.sweep)
 
     async def reload(self) -> Answer:
         """Read the policy file again. Either all of it is in force afterwards, or nothing has changed."""
@@ -108,6 +110,8 @@ class Firewall:
                 await self._reload()
             except ConfigurationRefused as refused:
                 problems = [str(problem) for problem in refused.problems]
+                for problem in problems[:PROBLEMS_TOLD_MAX]:
+                    self._log.error("a problem in the policy file", problem=problem)
                 self._log.error("reload refused", in_force=old.revision, problems=len(problems))
                 message = "the policy file does not pass its check; the old policy stays in force"
                 return Answer(False, message, problems)
@@ -140,7 +144,8 @@ class Firewall:
             self.engine.kill(connection, "shutdown")
         self.engine.relay.close()
         await self.supervisor.close(STOP_TIMEOUT_S)
-        await self.filters.stop(self.filters.commit([]), self.configuration)
+        self.filters.commit([])
+        await self.filters.stop_unused((), self.configuration)
         await self.control.close()
         self.watchdog.close()
         self.engine.resolver.close()
@@ -171,9 +176,9 @@ class Firewall:
             self.listeners.abandon(listeners)
             raise
         self.listeners.commit(listeners)
-        left = self.filters.commit(filters)
+        self.filters.commit(filters)
         self._put_in_force(configuration)
-        await self.filters.stop(left, configuration)
+        await self._stop_unused_filters()
 
     def _put_in_force(self, configuration: Configuration) -> None:
         """The swap: nothing here can fail."""
@@ -212,10 +217,19 @@ class Firewall:
             alive = self.entry.serving + len(self.engine.relay)
             self._log.warning("new clients have to wait", why=why, clients=alive)
 
-    def _sweep_sessions(self) -> None:
+    def sweep(self) -> None:
+        """Now and then: forget what nobody uses any more."""
         self._shortage_told = False
         self.engine.sessions.end_idle()
-        self._sweep = self.poller.loop.call_later(SWEEP_S, self._sweep_sessions)
+        self.supervisor.spawn(self._stop_unused_filters(), name="stop filters")
+        if self._sweep is not None:
+            self._sweep.cancel()
+        self._sweep = self.poller.loop.call_later(SWEEP_S, self.sweep)
+
+    async def _stop_unused_filters(self) -> None:
+        """A filter that has left still serves the connections that it joined."""
+        used = (entry for connection in self.engine.connections.values() for entry in connection.entries)
+        await self.filters.stop_unused(used, self.configuration)
 
     def _filter_failed(self, connection: Connection, name: str, error: BaseException) -> None:
         self._log.error("a filter failed", filter=name, connection=connection.id, error=error)

@@ -65,6 +65,8 @@ def _place(error: BaseException) -> str:
 
 def _escaped(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """No control characters, no line breaks, no endless values."""
+    for key in [key for key in event if not key.isprintable()]:
+        event[printable(key)] = event.pop(key)
     for key, value in event.items():
         if isinstance(value, str):
             event[key] = printable(value, VALUE_CHARACTERS_MAX)

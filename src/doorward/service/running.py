@@ -8,6 +8,7 @@ SIGHUP    reload
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,6 +29,9 @@ async def run(
     await firewall.start()
     ending, at_once = asyncio.Event(), asyncio.Event()
     _handle_signals(firewall, ending, at_once)
+    # What exists now lives as long as the process: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
     try:
         ready(firewall)
         await ending.wait()

@@ -11,6 +11,7 @@ import enum
 from typing import TYPE_CHECKING
 
 from doorward.api.errors import DoorwardError, PeerReset, Side, TimedOut
+from doorward.engine.connection import End as ConnectionEnd
 from doorward.engine.connection import Refusal
 from doorward.entry.http.answers import answer
 from doorward.net.quiet import QuietWatch
@@ -48,7 +49,9 @@ class Outcome(enum.Enum):
 class Exchange:
     """Carries one request out and its answer back."""
 
-    def __init__(self, server: HttpServer, request: Request, outer: Outer) -> None:
+    def __init__(self, server: HttpServer, request: Request, outer: Outer, *, kept: bool) -> None:
+        """`kept`: the outer connection has carried a request before, and may have died meanwhile."""
+        self._kept = kept
         self._server = server
         self._client = server.client.leg
         self._request = request
@@ -159,18 +162,20 @@ class Exchange:
     def _broken_http(self, error: HttpError) -> Outcome:
         """The server's answer is not acceptable, or the client's body is not."""
         if error.status < 500:
-            self._server.client.engine.kill(self._outer.connection, error.reason)
+            self._end(error.reason, Side.INTERNAL)
+            if self._answering:  # a second answer would be read as a part of the first
+                self._client.close_now(abortive=True)
             raise error
         if error.reason == "http_no_response" and self._replayable:
             return Outcome.STALE
-        self._server.client.engine.kill(self._outer.connection, error.reason)
+        self._end(error.reason, Side.EXTERNAL)
         self.last_words = error.reply
         return Outcome.BROKEN
 
     def _broken(self, error: DoorwardError) -> Outcome:
         """A leg failed, or a filter ended the connection."""
         if error.side is Side.INTERNAL:
-            self._server.client.engine.kill(self._outer.connection, error.reason)
+            self._outer.fail(error)
             raise error
         if isinstance(error, PeerReset) and self._replayable:
             return Outcome.STALE
@@ -183,11 +188,15 @@ class Exchange:
             self.last_words = answer(refused, target, self._request, keep_alive=False)
         return Outcome.BROKEN
 
+    def _end(self, how: str, by: Side) -> None:
+        self._server.client.engine.ended(self._outer.connection, ConnectionEnd(how, by))
+
     @property
     def _replayable(self) -> bool:
-        """Whether the request may be sent a second time: nothing answered, no body, a safe method (RFC 9110 9.2.2)."""
+        """Whether to send the request again: nothing answered yet, no body, a safe method (RFC 9110 9.2.2)."""
         return (
-            not self._answering
+            self._kept
+            and not self._answering
             and self._request.framing.kind == NO_BODY
             and self._request.method in ("GET", "HEAD", "OPTIONS")
         )
@@ -196,8 +205,10 @@ class Exchange:
         engine, outer, client = self._server.client.engine, self._outer.socket, self._client
 
         def end() -> None:
-            error = TimedOut("nothing moved for too long", side=Side.EXTERNAL)
-            outer.abort(error)
+            if client.congested:
+                client.abort(TimedOut("the client did not read for too long", side=Side.INTERNAL))
+            else:
+                outer.abort(TimedOut("nothing moved for too long", side=Side.EXTERNAL))
 
         return QuietWatch(
             engine.poller.loop,

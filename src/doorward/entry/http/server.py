@@ -40,17 +40,18 @@ class HttpServer:
         self.reader = RequestReader(self._limits.header_bytes_max)
         self.events: deque[RequestEvent] = deque()
         self._outer: Outer | None = None
+        self._recorded = False  # the request at hand has a connection, and so a record of its own
 
     async def serve(self, first: bytes) -> None:
         """Until the client or its tunnel is gone. Raises nothing; cancellation leaves no outer connection behind."""
         try:
             await self._serve(first)
         except HttpError as error:
-            self.client.stranger(self._origin("http"), "fail", error.reason, detail=error.detail)
+            self._record_failure(error.reason, error.detail)
             await farewell(self.client.leg, error.reply)
         except DoorwardError as error:
             if not self.reader.idle:
-                self.client.stranger(self._origin("http"), "fail", error.reason, detail=error.detail)
+                self._record_failure(error.reason, error.detail)
         finally:
             self._drop_outer("internal")
 
@@ -62,7 +63,9 @@ class HttpServer:
                 return
             if not await self._forward(request):
                 return
+            self._recorded = False
             self.events += self.reader.next_request()
+        self.client.leg.close_now()  # in order: the last answer may still be on its way
 
     async def _next_request(self) -> Request | None:
         """The next request head; None when the client has ended, or was too slow and has been told."""
@@ -72,14 +75,15 @@ class HttpServer:
                 async with asyncio.timeout(limits.idle_timeout_s or None):
                     if not await self._read():
                         return None
-            async with asyncio.timeout(limits.handshake_timeout_s):
-                while not self.events:
-                    if not await self._read():
-                        self.reader.eof()
-                        return None
+            if not self.events:
+                async with asyncio.timeout(limits.handshake_timeout_s):
+                    while not self.events:
+                        if not await self._read():
+                            self.reader.eof()
+                            return None
         except TimeoutError:
             if not self.reader.idle:
-                self.client.stranger(self._origin("http"), "fail", "handshake_timeout")
+                self._record_failure("handshake_timeout")
                 text = f"the request's head did not come within {limits.handshake_timeout_s:g} s"
                 await farewell(self.client.leg, refusal(408, "handshake_timeout", text))
             return None
@@ -100,12 +104,13 @@ class HttpServer:
         if found is None:
             return
         session, user, target = found
+        self._recorded = True
         connection = await self.client.engine.connect(session, target, origin, user=user)
         if connection.refusal is not None:
             await farewell(self.client.leg, answer(connection.refusal, target, request, keep_alive=False))
             return
         try:
-            await self.client.leg.send(CONNECT_ESTABLISHED)
+            await self.client.tell(CONNECT_ESTABLISHED)
         except BaseException:
             self.client.engine.kill(connection, "abandoned")
             raise
@@ -120,20 +125,20 @@ class HttpServer:
             return False
         session, user, target = found
         outer = self._reusable(session, target)
-        reused = outer is not None
+        kept = outer is not None
+        self._recorded = True
         while True:
             if outer is None:
                 connection = await self.client.engine.connect(session, target, origin, user=user)
                 if connection.refusal is not None:
                     return await self._refuse(connection.refusal, target, request)
                 outer = self._outer = Outer.of(self.client.engine, connection)
-            exchange = Exchange(self, request, outer)
+            exchange = Exchange(self, request, outer, kept=kept)
             outcome = await exchange.run()
-            if outcome is not Outcome.STALE or not reused:
-                break
+            if outcome is not Outcome.STALE:
+                return await self._conclude(outcome, exchange, outer)
             self._drop_outer("external")
-            outer, reused = None, False
-        return await self._conclude(outcome, exchange, outer)
+            outer, kept = None, False
 
     async def _conclude(self, outcome: Outcome, exchange: Exchange, outer: Outer) -> bool:
         """What becomes of both connections after an exchange."""
@@ -159,7 +164,7 @@ class HttpServer:
             await farewell(self.client.leg, data)
             return False
         self.events.clear()
-        await self.client.leg.send(data)
+        await self.client.tell(data)
         return True
 
     async def _identify(
@@ -174,24 +179,24 @@ class HttpServer:
                 credentials = parse_basic(request.proxy_authorization)
                 known = await self.client.authenticator.identify(credentials, self.client.address)
                 if known is None:
-                    await self._refuse_stranger(
-                        407, "bad_credentials", "name and password do not fit", request, origin
-                    )
+                    name, text = credentials.username, "name and password do not fit"
+                    self.client.stranger(origin, "deny", "bad_credentials", user=name, detail=text)
+                    await self._tell_refusal(407, "bad_credentials", text, request)
                     return None
                 user, groups = known.name, known.groups
             return self.client.engine.sessions.get(self.client.address, user, groups), user, target
         except BadHost as error:
-            await self._refuse_stranger(400, error.reason, error.detail, request, origin)
+            self.client.stranger(origin, "deny", error.reason, detail=error.detail)
+            await self._tell_refusal(400, error.reason, error.detail, request)
         except ProtocolError as error:
-            await self._refuse_stranger(407, error.reason, error.detail, request, origin)
+            self.client.stranger(origin, "deny", error.reason, detail=error.detail)
+            await self._tell_refusal(407, error.reason, error.detail, request)
         except OutOfResources as error:
-            await self._refuse_stranger(503, error.reason, error.detail, request, origin)
+            self.client.stranger(origin, "fail", error.reason, detail=error.detail)
+            await self._tell_refusal(503, error.reason, error.detail, request)
         return None
 
-    async def _refuse_stranger(
-        self, status: int, reason: str, text: str, request: Request, origin: Origin
-    ) -> None:
-        self.client.stranger(origin, "deny", reason, detail=text)
+    async def _tell_refusal(self, status: int, reason: str, text: str, request: Request) -> None:
         await farewell(self.client.leg, refusal(status, reason, text, request=request))
 
     def _reusable(self, session: Session, target: Target) -> Outer | None:
@@ -210,6 +215,11 @@ class HttpServer:
         if self._outer is not None:
             self.client.engine.ended(self._outer.connection, End("closed", by))
             self._outer = None
+
+    def _record_failure(self, reason: str, detail: str = "") -> None:
+        """For a request that never got as far as a connection."""
+        if not self._recorded:
+            self.client.stranger(self._origin("http"), "fail", reason, detail=detail)
 
     def _origin(self, entry: str) -> Origin:
         application = "http" if entry == "http" else None

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import json
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cli.conftest import Run
+from tests.entry.filters import WATCH, use
+from tests.entry.world import HEAD, user
+
+from doorward.api.errors import NameNotFound, Side
+from doorward.net.resolve import Addresses, Resolver
+
+POLICY = (
+    HEAD
+    + user("kim", "right")
+    + """
+[schedules.office]
+days = ["mon-fri"]
+hours = ["08:00-17:00"]
+[[filter]]
+name = "watch"
+use = "watch.py"
+protocols = ["http"]
+[[rule]]
+name = "no games"
+action = "deny"
+to = ["games.example"]
+protocols = ["any"]
+[[rule]]
+name = "office web"
+action = "allow"
+protocols = ["http", "https"]
+when = ["office"]
+to = ["192.0.2.0/24", "web.example"]
+[[rule]]
+name = "kim anywhere"
+action = "allow"
+users = ["kim"]
+protocols = ["ssh"]
+"""
+)
+
+
+@pytest.fixture(autouse=True)
+def policy(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "doorward.toml").write_text(POLICY)
+    (home / "watch.py").write_text(WATCH)
+
+    async def resolve(self: Resolver, name: str) -> Addresses:
+        known = {"web.example": ["198.51.100.7", "2001:db8::7"], "inside.example": ["127.0.0.1"]}
+        if name not in known:
+            raise NameNotFound("no such name", side=Side.EXTERNAL)
+        return tuple(map(ip_address, known[name]))
+
+    monkeypatch.setattr(Resolver, "resolve", resolve)
+
+
+def explained(run: Run, to: str, *words: str) -> dict[str, Any]:
+    result = run("explain", "--json", "--to", to, *words)
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert isinstance(told, dict)
+    return told
+
+
+def test_an_allowed_destination_names_the_rule_its_line_and_the_filters(run: Run) -> None:
+    told = explained(run, "http://192.0.2.1/", "--at", "wed 10:00")
+    line = POLICY.splitlines().index('name = "office web"')
+    assert (told["action"], told["reason"], told["rule"]) == ("allow", "rule_allow", "office web")
+    assert abs(told["line"] - line) <= 1
+    assert told["filters"] == ["watch"]
+    output = run("explain", "--to", "http://192.0.2.1/", "--at", "wed 10:00").output
+    assert "ALLOW" in output
+    assert "filters that would join: watch" in output
+
+
+def test_no_filter_of_another_protocol_joins(run: Run) -> None:
+    assert explained(run, "https://192.0.2.1/", "--at", "wed 10:00")["filters"] == []
+    assert explained(run, "http://192.0.2.1/", "--at", "wed 10:00", "--no-filters")["filters"] == []
+
+
+def test_the_time_decides(run: Run) -> None:
+    told = explained(run, "http://192.0.2.1/", "--at", "sun 10:00")
+    assert (told["action"], told["reason"]) == ("deny", "default_deny")
+    tried = {t["rule"]: t for t in told["judgements"][0]["tried"]}
+    assert tried["office web"]["field"] == "when"
+    assert told["filters"] == []
+
+
+def test_a_denied_name_is_not_looked_up(run: Run) -> None:
+    told = explained(run, "tcp://games.example:443")
+    assert (told["action"], told["reason"], told["rule"], told["lookup"]) == (
+        "deny", "rule_deny", "no games", None
+    )  # fmt: skip
+
+
+def test_an_unidentified_client_would_be_asked_and_a_user_is_judged(run: Run) -> None:
+    told = explained(run, "ssh://203.0.113.1")
+    assert (told["action"], told["needs"], told["rule"]) == ("needs", "user", "kim anywhere")
+    assert "needs to know the user" in run("explain", "--to", "ssh://203.0.113.1").output
+    assert explained(run, "ssh://203.0.113.1", "--user", "kim")["action"] == "allow"
+
+
+def test_each_address_of_a_name_is_judged(run: Run) -> None:
+    told = explained(run, "https://web.example", "--at", "wed 10:00")
+    assert told["action"] == "allow"
+    assert [j["address"] for j in told["judgements"]] == ["198.51.100.7", "2001:db8::7"]
+
+
+def test_a_guarded_address_says_so_also_behind_a_name_and_in_disguise(run: Run) -> None:
+    for to in ("tcp://169.254.169.254:80", "tcp://127.1:80", "tcp://[::ffff:127.0.0.1]:80"):
+        told = explained(run, to)
+        assert told["action"] == "deny"
+        assert told["reason"].startswith("guarded_")
+    told = explained(run, "ssh://inside.example", "--user", "kim")
+    assert told["reason"] == "guarded_loopback"
+    assert "closed unless" in run("explain", "--to", "tcp://127.1:80").output
+
+
+def test_a_name_without_an_address_says_so(run: Run) -> None:
+    told = explained(run, "ssh://nowhere.example", "--user", "kim")
+    assert (told["action"], told["lookup"]) == ("needs", "name_not_found: no such name")
+    assert "which failed" in run("explain", "--to", "ssh://nowhere.example", "--user", "kim").output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--to", "nonsense"],
+        ["--to", "tcp://a b:1"],
+        ["--to", "tcp://a.test:0"],
+        ["--to", "tcp://a.test:1", "--user", "nobody"],
+        ["--to", "tcp://a.test:1", "--at", "soon"],
+        ["--to", "tcp://a.test:1", "--at", ""],
+        ["--to", "tcp://a.test:1", "--from", "here"],
+    ],
+)
+def test_words_that_mean_nothing_are_status_2(run: Run, words: list[str]) -> None:
+    result = run("explain", *words)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("doorward: ")
+
+
+@pytest.mark.parametrize("option", ["--to", "--user", "--at", "--from"])
+def test_nothing_that_was_typed_can_steer_a_terminal(run: Run, option: str) -> None:
+    words = {"--to": "tcp://a.test:1", option: "tcp://\x1b[2J\x07:80"}
+    result = run("explain", *(word for pair in words.items() for word in pair))
+    assert result.exit_code == 2
+    assert "\x1b" not in result.output
+    assert "\x07" not in result.output
+
+
+def test_a_rule_s_name_cannot_steer_a_terminal(run: Run, home: Path) -> None:
+    evil = '[[rule]]\nname = "a\\u001b[2J"\naction = "deny"\nprotocols = ["any"]\n'
+    (home / "doorward.toml").write_text(HEAD + evil)
+    assert "\x1b[2J" not in run("explain", "--to", "tcp://192.0.2.1:80").output
+
+
+def test_a_filter_that_cannot_be_loaded_is_said(run: Run, home: Path) -> None:
+    (home / "doorward.toml").write_text(POLICY + use("broken"))
+    (home / "broken.py").write_text("x = 1")
+    result = run("explain", "--to", "http://192.0.2.1/")
+    assert result.exit_code == 1
+    assert "broken.py" in result.stderr
