@@ -244,3 +244,21 @@ def test_tasks_that_a_filter_leaves_behind_end_with_their_connection(start_firew
         connect(firewall.port, port).close()
         told = wait_for(lambda: firewall.events("tasks")[50:], "the filter tells")
     assert told[0]["count"] < 30
+
+
+@pytest.mark.parametrize("filters", ["", NAMED], ids=["relay", "filter"])
+def test_a_limit_of_bytes_holds_whether_a_filter_reads_them_or_not(
+    start_firewall: StartFirewall, filters: str
+) -> None:
+    policy = LISTEN + "bytes_max_per_direction = 100000\n" + filters + EVERYTHING_HERE
+    firewall = start_firewall(policy, files={"a_filter.py": SHOUT})
+    with echo_server() as port, connect(firewall.port, port) as sock:
+        sock.sendall(bytes(100_000))
+        received = 0
+        while received < 100_000:
+            received += len(sock.recv(65_536))
+        sock.sendall(b"one more")
+        with pytest.raises(ConnectionResetError):
+            sock.recv(8)
+    [record] = firewall.wait_for_records(1)
+    assert (record.end, record.ended_by) == ("byte_limit", "ours")

@@ -176,7 +176,7 @@ def test_whoever_is_in_a_hurry_gets_the_end_at_once_and_every_record(
             sock.recv(1)
     assert firewall.process.wait(5) == 0
     [record] = firewall.records()
-    assert (record.action, record.end, record.ended_by) == ("allow", "killed", "ours")
+    assert (record.action, record.end, record.ended_by) == ("allow", "shutdown", "ours")
 
 
 def test_log_follow_shows_each_connection_once(start_firewall: StartFirewall) -> None:

@@ -158,12 +158,12 @@ class Wire:
             return await asyncio.get_running_loop().sock_recv(self.sock, size)
 
     async def exactly(self, size: int) -> bytes:
-        data = b""
+        data = bytearray()
         while len(data) < size:
             chunk = await self.recv(size - len(data))
-            assert chunk, f"ended after {data!r}"
+            assert chunk, f"ended after {len(data)} bytes"
             data += chunk
-        return data
+        return bytes(data)
 
     async def rest(self) -> bytes:
         """Everything up to an orderly end."""

@@ -21,7 +21,7 @@ from doorward.api import (
     StreamFilter,
 )
 from doorward.engine.chain import Attached, Chain
-from doorward.engine.joint import JointEnd, joint
+from doorward.engine.joint import HELD_BYTES_MAX, JointEnd, joint
 from doorward.engine.supervision import Holder, Watchdog
 
 pytestmark = pytest.mark.anyio
@@ -276,3 +276,40 @@ async def test_whenever_filters_return_what_arrives_is_what_was_sent(make_rig: M
         len(at_server),
         len(at_client),
     )
+
+
+async def test_bytes_that_wait_for_a_slow_neighbour_are_not_lost_when_it_returns() -> None:
+    go = asyncio.Event()
+
+    async def wait(internal: Socket, external: Socket, connection: Connection) -> None:
+        await go.wait()
+
+    client, chain, server = chain_of(Leaving(0), Pumping(wait))
+    carrying = asyncio.get_running_loop().create_task(carry(chain))
+    chunks = [bytes([letter]) * HELD_BYTES_MAX for letter in b"abcd"]
+    saying = asyncio.get_running_loop().create_task(say(client, chunks, [0]))
+    await wait_for(lambda: chain.stages[0].far.busy, "the first one is full")
+    go.set()
+    assert await rest(server) == b"".join(chunks)
+    await server.shutdown()
+    assert await rest(client) == b""
+    await asyncio.gather(carrying, saying)
+
+
+async def test_bytes_that_a_slow_server_has_taken_in_part_are_not_lost_at_the_hand_over(
+    make_rig: MakeRig,
+) -> None:
+    big = random.Random(0).randbytes(12_000_000)  # noqa: S311 - no secret
+
+    async def send(internal: Socket, external: Socket, connection: Connection) -> None:
+        await external.send(big)
+        await wait_for(lambda: talk.connection.external.busy, "the wire is full")  # type: ignore[union-attr]  # it stands
+
+    rig = make_rig(entry(Plugin("it", [], connect=attaching(Pumping(send), Leaving(0)))))
+    talk = await rig.converse()
+    await talk.carried
+    assert talk.connection.relay_id is not None
+    await talk.client.send(b"newer")
+    assert await talk.server.exactly(len(big) + 5) == big + b"newer"
+    await talk.end()
+    assert (await rig.record()).bytes_sent == len(big) + 5

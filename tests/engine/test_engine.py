@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 from collections.abc import Callable
 
 import pytest
 from tests.engine.filters import Copying, Leaning, Leaving, Pumping
 from tests.engine.rig import Plugin, Rig, attaching, entry, wait_for
 
-from doorward.api import Connection, NameNotFound, Refuse, Socket
+from doorward.api import Connection, NameNotFound, OutOfResources, Refuse, Side, Socket, Terminating
 from doorward.config.model import Limits
 from doorward.engine.association import FilterEntry
 from doorward.engine.connection import End
 from doorward.engine.joint import joint
 from doorward.engine.target import target_of
+from doorward.net.python_relay import PythonRelay
 from doorward.policy.model import Action, Rule
 
 pytestmark = pytest.mark.anyio
@@ -208,6 +210,24 @@ async def test_a_kill_ends_a_filter_whatever_it_waits_for(make_rig: MakeRig) -> 
     assert (await rig.record()).end == "killed"
 
 
+async def test_what_a_filter_raises_because_its_connection_ended_is_no_failure(make_rig: MakeRig) -> None:
+    async def pump(internal: Socket, external: Socket, connection: Connection) -> None:
+        try:
+            await internal.recv()
+        except Terminating as error:
+            raise ValueError("mine") from error
+
+    rig = make_rig(entry(Plugin("it", [], connect=attaching(Pumping(pump)))))
+    talk = await rig.converse()
+    await wait_for(lambda: talk.connection.internal is not None and talk.connection.internal.busy, "it reads")
+    talk.connection.kill()
+    await talk.carried
+    record = await rig.record()
+    assert (record.action, record.end) == ("allow", "killed")
+    assert record.filters == '[["it","attached",""]]'
+    assert rig.failures == []
+
+
 async def test_a_filter_may_kill_its_own_connection(make_rig: MakeRig) -> None:
     async def pump(internal: Socket, external: Socket, connection: Connection) -> None:
         await internal.recv()
@@ -312,6 +332,23 @@ async def test_a_front_end_may_end_a_connection_that_it_carried_itself(make_rig:
     assert (record.end, record.ended_by, record.bytes_sent) == ("closed", "external", 7)
 
 
+async def test_a_relay_that_cannot_take_a_pair_ends_the_connection_with_its_reason(make_rig: MakeRig) -> None:
+    class FullRelay(PythonRelay):
+        def add(self, internal_fd: int, external_fd: int, *_: object, **__: object) -> int:
+            os.close(internal_fd)
+            os.close(external_fd)
+            raise OutOfResources("no more descriptors to watch", side=Side.OURS)
+
+    rig = make_rig(entry(Plugin("it", [], connect=attaching(Leaving(2)))))
+    rig.engine.relay = FullRelay(rig.poller, rig.engine.completed)
+    talk = await rig.converse()
+    await talk.both_ways(b"five5")
+    await talk.carried
+    record = await rig.record()
+    assert (record.end, record.ended_by) == ("out_of_resources", "ours")
+    assert (record.bytes_sent, record.bytes_received) == (5, 5)
+
+
 async def test_carrying_a_connection_that_has_ended_resets_the_client(make_rig: MakeRig) -> None:
     rig = make_rig()
     connection = await rig.connect()
@@ -332,60 +369,3 @@ async def test_a_cancelled_carrier_ends_its_connection(make_rig: MakeRig, filter
     assert await talk.server.is_reset()
     record = await rig.record()
     assert (record.end, record.ended_by) == ("killed", "ours")
-
-
-async def test_a_new_ruling_is_for_new_connections_and_the_old_ones_live_on(make_rig: MakeRig) -> None:
-    heard: list[tuple[str, str]] = []
-    old = entry(Plugin("old", heard, connect=attaching(Copying())))
-    rig = make_rig(old)
-    talk = await rig.converse()
-    await talk.both_ways(b"before")
-    rig.engine.ruling = rig.ruling([], [Rule("no", Action.DENY)])
-    for session in rig.engine.sessions:
-        session.forget_filters(frozenset())
-    assert not rig.engine.still_allowed(talk.connection)
-    refused = await rig.connect()
-    assert refused.refusal is not None
-    await talk.both_ways(b"after")
-    await talk.end()
-    await wait_for(lambda: len(rig.recorder.records) == 2, "both are on record")
-    assert heard == [("old", "connect"), ("old", "established"), ("old", "terminating")]
-    assert len(old.application_filter.sessions) == 1  # type: ignore[attr-defined]  # a Plugin: no new object
-
-
-async def test_still_allowed_asks_what_is_in_force_now_for_the_very_address(make_rig: MakeRig) -> None:
-    rig = make_rig(lookup=lambda _: (ipaddress.IPv4Address("127.0.0.1"),))
-    connection = await rig.connect(target_of("a.test", rig.server.port))
-    assert rig.engine.still_allowed(connection)
-    other = Rule("other", Action.ALLOW, to_networks=(ipaddress.ip_network("127.0.0.9/32"),))
-    rig.engine.ruling = rig.ruling([], [other])
-    assert not rig.engine.still_allowed(connection)
-    connection.kill()
-    assert not rig.engine.still_allowed(connection)
-
-
-async def test_connections_count_for_their_session_until_they_end(make_rig: MakeRig) -> None:
-    rig = make_rig()
-    talks = [await rig.converse() for _ in range(3)]
-    (session,) = rig.engine.sessions
-    assert session.connections == 3
-    for talk in talks:
-        talk.connection.kill()
-    await wait_for(lambda: len(rig.recorder.records) == 3, "all are on record")
-    assert session.connections == 0
-    assert {record.session for record in rig.recorder.records} == {session.id}
-    assert len({record.connection for record in rig.recorder.records}) == 3
-
-
-async def test_ending_the_process_writes_the_record_of_every_connection_and_tells_its_filters(
-    make_rig: MakeRig,
-) -> None:
-    heard: list[tuple[str, str]] = []
-    rig = make_rig(entry(Plugin("it", heard, connect=attaching(Copying()))))
-    for _ in range(3):
-        await (await rig.converse()).both_ways(b"x")
-    for connection in list(rig.engine.connections.values()):
-        rig.engine.kill(connection, "shutdown")
-    await rig.supervisor.close(5.0)
-    assert [record.end for record in rig.recorder.records] == ["shutdown"] * 3
-    assert heard.count(("it", "terminating")) == 3

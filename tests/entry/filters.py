@@ -26,7 +26,7 @@ from doorward.api import Refuse, StreamFilter
 class NoSecrets(StreamFilter):
     def server_data(self, data):
         if b"secret" in data:
-            raise Refuse("holds_secrets")
+            raise Refuse("holds_secrets", "the server said a secret")
         return data
 """
 FAIL: Final = """

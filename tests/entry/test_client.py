@@ -9,7 +9,7 @@ from tests.entry.world import HEAD, RULE, limits, world
 
 from doorward.api.errors import Side, TimedOut
 from doorward.entry import client as client_module
-from doorward.entry.client import Client, farewell
+from doorward.entry.client import Client, Lobby, farewell
 from doorward.net.leg import Leg
 from doorward.net.poller import Poller
 
@@ -68,7 +68,7 @@ async def test_a_farewell_to_somebody_who_has_gone_is_no_error() -> None:
 async def test_a_client_that_does_not_read_its_answer_is_given_up() -> None:
     async with world(HEAD + limits(handshake_timeout_s=0.1) + RULE) as here:
         leg, peer, poller = pair()
-        client = Client(here.firewall.engine, here.firewall.authenticator, leg, "127.0.0.1", 1)
+        client = Client(here.firewall.engine, here.firewall.authenticator, Lobby(), leg, "127.0.0.1", 1)
         with pytest.raises(TimedOut):
             await client.tell(bytes(20_000_000))
         leg.close_now()

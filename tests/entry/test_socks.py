@@ -192,6 +192,7 @@ async def test_bind_and_udp_are_refused_as_not_supported(command: int) -> None:
         client.close()
         record = await here.record()
         assert (record.action, record.reason) == ("deny", "command_not_supported")
+        assert (record.host, record.port) == ("0.0.0.0", 0)
 
 
 async def test_bind_of_version_4_is_refused_in_its_own_words() -> None:

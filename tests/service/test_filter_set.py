@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from tests.entry.filters import NOT_STARTING, TELL
 
-from doorward.api.contracts import Firewall
 from doorward.config.loading import load
 from doorward.config.model import Configuration, FilterSetting
 from doorward.service.filter_set import FilterSet
@@ -26,12 +25,12 @@ class BadEnd(ApplicationFilter):
 
 
 class Told:
-    """Stands in for the firewall and for its log."""
+    """Stands in for the operational log."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def log(self, event: str, **fields: Any) -> None:
+    def info(self, event: str, **fields: Any) -> None:
         self.lines.append(f"{event} {fields.get('version', '')}".strip())
 
     def error(self, event: str, **fields: Any) -> None:
@@ -49,7 +48,7 @@ def configuration(home: Path, **files: str) -> Configuration:
 
 
 def filter_set(told: Told, *extra: FilterSetting) -> FilterSet:
-    return FilterSet(cast(Firewall, told), told, extra)
+    return FilterSet(told, extra)
 
 
 def tell(version: int) -> str:

@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import io
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.entry.filters import CHANGE, NOT_STARTING, TELL, WATCH, use
 from tests.entry.http.requests import answer_with, get
-from tests.entry.peers import Peer, Server, read_answer, socks5_request
+from tests.entry.peers import PATIENCE_S, Peer, Server, read_answer, socks5_request
 from tests.entry.world import HEAD, ONLY_USERS, RULE, World, limits, short_home, user, world
 
 from doorward.config.loading import load
@@ -291,6 +290,18 @@ async def test_draining_takes_no_new_clients_and_lets_the_others_end() -> None:
         assert [(r.action, r.end) for r in here.records] == [("allow", "closed")]
 
 
+async def test_draining_does_not_wait_for_clients_between_two_requests() -> None:
+    async with world() as here:
+        server = here.server()
+        client = await here.client(get(server))
+        outer = await here.accept(server)
+        await answer_with(outer, b"ok")
+        assert (await read_answer(client)).status == 200
+        await here.firewall.drain(PATIENCE_S)
+        assert await client.outcome() == (b"", "closed")
+        assert here.firewall.entry.serving == 0
+
+
 async def test_draining_ends_at_its_deadline() -> None:
     async with world() as here:
         client, _ = await here.tunnel(here.server())
@@ -354,22 +365,3 @@ async def test_while_the_log_cannot_be_written_new_connections_are_refused_or_no
         assert await live[1].receive(10) == b"still here"
         here.firewall.store.failure = None
         assert await reply_code(here, server) == 0
-
-
-async def test_a_filter_may_spawn_block_and_log() -> None:
-    async with world() as here:
-        here.errors_expected = True
-        done = asyncio.Event()
-
-        async def task() -> None:
-            assert await here.firewall.run_blocking(socket.gethostname)
-            here.firewall.log("said", text="\x1b[31m")
-            done.set()
-            raise ValueError("a mistake in the task")
-
-        here.firewall.spawn(task(), name="mine")
-        async with asyncio.timeout(5):
-            await done.wait()
-        await here.until(lambda: bool(here.errors()))
-        assert [line["text"] for line in here.told() if line["event"] == "said"] == ["\\x1b[31m"]
-        assert "mine" in here.errors()[0]["task"]

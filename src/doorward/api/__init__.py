@@ -3,6 +3,7 @@
 from doorward.api.contracts import Connection, Decision, Firewall, Priority, Session, Socket
 from doorward.api.errors import (
     BadContext,
+    ByteLimitReached,
     CallError,
     ConnectionRefused,
     DoorwardError,
@@ -37,6 +38,7 @@ __all__ = [
     "ANY",
     "ApplicationFilter",
     "BadContext",
+    "ByteLimitReached",
     "CallError",
     "ClientKind",
     "ConnectEvent",

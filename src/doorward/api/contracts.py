@@ -139,10 +139,7 @@ class Firewall(Protocol):
     """What an application filter may ask of the process it lives in."""
 
     def spawn(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> None:
-        """Run a coroutine until it ends or the firewall stops; what it raises is logged, nothing more.
-
-        A filter that leaves earlier ends it in its own `stop`.
-        """
+        """Run a coroutine until it ends or the filter has stopped; what it raises is logged, nothing more."""
         ...
 
     async def run_blocking(self, call: Callable[..., T], *arguments: object) -> T:

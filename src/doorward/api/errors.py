@@ -12,6 +12,7 @@
     │   ├── TimedOut              a deadline passed
     │   │   └── HandshakeTimedOut     a client's, before it had asked for anything
     │   ├── PeerReset             the peer reset the connection
+    │   ├── ByteLimitReached      the policy's limit of bytes
     │   └── OutOfResources        descriptors, memory, ports, or a table's cap
     └── FilterError           a filter ended its own connection
         ├── Refuse                on purpose: raise it in a data filter
@@ -143,6 +144,13 @@ class PeerReset(LinkError):
     """The peer reset the connection (RST), or it broke."""
 
     slug = "reset"
+
+
+class ByteLimitReached(LinkError):
+    """More bytes than the policy lets through in one direction of a connection."""
+
+    slug = "byte_limit"
+    hint = ReplyHint.NOT_ALLOWED
 
 
 class OutOfResources(LinkError):

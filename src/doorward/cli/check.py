@@ -7,22 +7,23 @@ from pathlib import Path
 
 import click
 
-from doorward.cli.common import fail, found_policy, plain
+from doorward.cli.common import fail, found_policy, plain, policy_option
 from doorward.config.loading import read
 from doorward.service.filters import FilterNotLoaded, load_filters
 
 
 @click.command("check", short_help="Check a policy file and say every mistake.")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
+@policy_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object in place of lines.")
 @click.option("--no-filters", is_flag=True, help="Do not run the code of filter files.")
-def command(file: Path | None, as_json: bool, no_filters: bool) -> None:
+def command(file: Path | None, policy: Path | None, as_json: bool, no_filters: bool) -> None:
     """Check FILE, or the policy file that `serve` would use. Exit status 1 if there is a mistake.
 
     Each mistake is one line: FILE:LINE: KEY: what is wrong. Warnings do not make the check fail. Filters are
     loaded as `serve` would do, so their code runs; --no-filters leaves that out.
     """
-    path = file or found_policy(None)
+    path = file or found_policy(policy)
     reading = read(path)
     filter_mistake = None
     if reading.configuration is not None and not no_filters:

@@ -40,13 +40,17 @@ if TYPE_CHECKING:
 
 
 class Refusal(NamedTuple):
-    """Why there is no connection. `action` is `deny` (policy or a filter) or `fail` (it could not be done)."""
+    """Why there is no connection. `action` is `deny` (policy or a filter) or `fail` (it could not be done).
+
+    `rule` or `filter` names who said no.
+    """
 
     action: str
     reason: str
     hint: ReplyHint
     rule: str | None = None
     detail: str = ""
+    filter: str | None = None
 
 
 class End(NamedTuple):
@@ -61,8 +65,8 @@ class Connection:
 
     __slots__ = ("_decision", "_holder", "addresses", "attached", "bytes_received", "bytes_sent", "chain_scope",
                  "connect_us", "denied", "end", "engine", "entries", "external", "handling", "id", "internal",
-                 "joined", "origin", "peer", "protocol", "refusal", "relay_id", "ruling", "session", "started_us",
-                 "target", "verdicts")  # fmt: skip
+                 "joined", "killed_as", "origin", "peer", "protocol", "refusal", "relay_id", "ruling", "session",
+                 "started_us", "target", "verdicts")  # fmt: skip
 
     def __init__(
         self,
@@ -89,6 +93,7 @@ class Connection:
         self.external: Leg | None = None
         self.internal: Leg | JointEnd | None = None
         self.relay_id: int | None = None
+        self.killed_as: str | None = None  # how, for a pair that the relay has
         self.attached: list[Attached] = []
         self.chain_scope: asyncio.Timeout | None = None
         self.verdicts: list[Verdict] = []
@@ -174,9 +179,10 @@ class Connection:
         hint = ReplyHint.NEEDS_USER if needs_user else ReplyHint.NOT_ALLOWED
         self.refusal = Refusal("deny", decision.reason, hint, decision.rule)
 
-    def refuse_by_filter(self, reason: str) -> None:
-        """A filter said no."""
-        self.refusal = Refusal("deny", reason, ReplyHint.NOT_ALLOWED, self.decision.rule)
+    def refuse_by_filter(self, reason: str, name: str, detail: str = "") -> None:
+        """A filter said no; the rule that had allowed it is not to blame."""
+        detail = "" if detail == reason else detail
+        self.refusal = Refusal("deny", reason, ReplyHint.NOT_ALLOWED, None, detail, name)
 
     def refuse_by_error(self, error: DoorwardError) -> None:
         """It could not be done."""

@@ -25,6 +25,7 @@ from doorward.engine.judgement import judge, local_minute
 from doorward.engine.recording import record_of
 from doorward.net.dial import dial
 from doorward.net.leg import Leg
+from doorward.net.limiter import LegLimits
 from doorward.net.quiet import QuietWatch
 from doorward.policy.model import Unknown, Verdict
 
@@ -113,7 +114,7 @@ class Engine:
                 await self._open(connection, user)
         except HandlerFailed as failed:
             if isinstance(failed.error, Refuse):
-                connection.refuse_by_filter(failed.error.reason)
+                connection.refuse_by_filter(failed.error.reason, failed.filter, failed.error.detail)
             else:
                 self.filter_failed(connection, failed.filter, failed.cause)
                 connection.refuse_by_error(failed.error)
@@ -168,6 +169,7 @@ class Engine:
         if connection.end is not None:
             return
         if connection.relay_id is not None:
+            connection.killed_as = how
             self.relay.kill(connection.relay_id)
             return
         if connection.external is None:
@@ -182,7 +184,8 @@ class Engine:
                 connection.relay_id = None
                 connection.bytes_sent += done.bytes_sent
                 connection.bytes_received += done.bytes_received
-                self._finish(connection, End(done.end, done.ended_by))
+                how = connection.killed_as or done.end if done.end == "killed" else done.end
+                self._finish(connection, End(how, done.ended_by))
 
     async def _open(self, connection: Connection, user: str | Unknown | None) -> None:
         """Policy, events, outer leg. A refusal is left on the connection; raises DoorwardError, HandlerFailed."""
@@ -210,7 +213,7 @@ class Engine:
         if connection.entries:
             await dispatch_connect(connection)
             if connection.denied is not None:
-                connection.refuse_by_filter(connection.denied)
+                connection.refuse_by_filter(connection.denied, connection.verdicts[-1].filter)
                 return
             _expect_alive(connection)
         await self._dial(connection)
@@ -230,6 +233,9 @@ class Engine:
         if connection.end is not None:  # killed meanwhile
             leg.close_now(abortive=True)
         _expect_alive(connection)
+        limits = connection.ruling.pair_limits
+        if limits.bytes_max or limits.bytes_per_second:
+            leg.limits = LegLimits(self.poller.loop, limits)
         connection.peer = address
         connection.judged = connection.addresses[address]
         connection.external = leg
@@ -285,7 +291,7 @@ class Engine:
             return
         if isinstance(error, Refuse):
             connection.verdicts.append(Verdict(name, "denied", error.reason))
-            connection.refuse_by_filter(error.reason)
+            connection.refuse_by_filter(error.reason, name, error.detail)
         else:
             connection.verdicts.append(Verdict(name, "failed", error.reason))
             connection.refuse_by_error(error)

@@ -58,9 +58,16 @@ def record_of(connection: Connection) -> Record:
 
 
 def record_of_stranger(
-    origin: Origin, action: str, reason: str, *, user: str | None = None, detail: str = ""
+    origin: Origin,
+    action: str,
+    reason: str,
+    *,
+    user: str | None = None,
+    host: str | None = None,
+    port: int = 0,
+    detail: str = "",
 ) -> Record:
-    """The record of a client that never got as far as a destination."""
+    """The record of a client that never got as far as a connection. `host` is what it wrote, name or address."""
     return Record(
         time_us=time.time_ns() // 1000,
         session=0,
@@ -71,6 +78,8 @@ def record_of_stranger(
         user=user,
         client_address=origin.client_address,
         client_port=origin.client_port,
+        host=host,
+        port=port,
         end=reason,
         ended_by=Side.INTERNAL if action == "fail" else Side.OURS,
         detail=detail or None,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-import time
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Final, TypeVar
 
@@ -22,6 +21,8 @@ T = TypeVar("T")
 # Tasks one connection's filters may have running at once.
 ADOPTED_MAX: Final = 256
 STALL_SIGNAL: Final = signal.SIGRTMIN + 5
+# Looks within the time that code may hold the loop, so a stall ends at most a quarter late.
+LOOKS: Final = 4
 # What a task still has when it is cancelled past a deadline: enough for its `finally`.
 LAST_TURN_S: Final = 0.5
 
@@ -162,14 +163,17 @@ class Watchdog:
         return task
 
     def _watch(self, main_thread: int) -> None:
-        seen, since = -1, 0.0
-        while not self._stop.wait(self.stall_s / 4):
+        """Looks are counted and no time is taken: a process that was stopped for a while accuses nobody."""
+        seen, looks = -1, 0
+        while not self._stop.wait(self.stall_s / LOOKS):
             if self.running is None or self.turn != seen:
-                seen, since = self.turn, time.monotonic()
-            elif time.monotonic() - since >= self.stall_s:
+                seen, looks = self.turn, 0
+                continue
+            looks += 1
+            if looks >= LOOKS:
                 self._accused = seen
                 signal.pthread_kill(main_thread, STALL_SIGNAL)
-                since = time.monotonic()
+                looks = 0
 
     def _interrupt(self, number: int, frame: object) -> None:
         """Runs in the main thread, in the middle of whatever it does; only the accused step is interrupted."""

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from doorward.api.errors import DoorwardError, Side, TimedOut
+from doorward.engine.connection import Connection, End
 from doorward.engine.origin import Origin
 from doorward.engine.recording import record_of_stranger
 from doorward.net.leg import Leg
@@ -20,20 +21,56 @@ LINGER_S: Final = 1.0
 LINGER_BYTES_MAX: Final = 256 * 1024
 
 
+class Lobby:
+    """Clients between two requests. When the firewall drains, nobody need wait for them."""
+
+    def __init__(self) -> None:
+        self.closing = False
+        self._waiting: set[Leg] = set()
+
+    def enter(self, leg: Leg) -> None:
+        """This client has nothing under way."""
+        self._waiting.add(leg)
+
+    def leave(self, leg: Leg) -> None:
+        """It has again, or is gone. Idempotent."""
+        self._waiting.discard(leg)
+
+    def close(self) -> None:
+        """Part from everybody who waits, and let nobody wait any more."""
+        self.closing = True
+        for leg in tuple(self._waiting):
+            leg.close_now()
+
+
 class Client(NamedTuple):
     """One accepted client."""
 
     engine: Engine
     authenticator: Authenticator
+    lobby: Lobby
     leg: Leg
     address: str
     port: int
 
     def stranger(
-        self, origin: Origin, action: str, reason: str, *, user: str | None = None, detail: str = ""
+        self,
+        origin: Origin,
+        action: str,
+        reason: str,
+        *,
+        user: str | None = None,
+        host: str | None = None,
+        port: int = 0,
+        detail: str = "",
     ) -> None:
-        """Put on record that this client never got as far as a destination."""
-        self.engine.recorder.append(record_of_stranger(origin, action, reason, user=user, detail=detail))
+        """Put on record that this client never got as far as a connection."""
+        record = record_of_stranger(origin, action, reason, user=user, host=host, port=port, detail=detail)
+        self.engine.recorder.append(record)
+
+    def gone(self, connection: Connection) -> None:
+        """The client went away before it was told of its connection."""
+        self.engine.ended(connection, End("abandoned", Side.INTERNAL))
 
     async def tell(self, data: bytes) -> None:
         """Send a short answer to a client that has more to ask. Raises DoorwardError; TimedOut if it does not read."""

@@ -18,7 +18,7 @@ from doorward.engine.engine import Engine
 from doorward.engine.origin import Origin
 from doorward.engine.session import Session
 from doorward.entry.authentication import Authenticator
-from doorward.entry.client import HANDSHAKE_BYTES, Client, farewell
+from doorward.entry.client import HANDSHAKE_BYTES, Client, Lobby, farewell
 from doorward.entry.http import HttpServer
 from doorward.entry.socks import SocksServer
 from doorward.net.leg import Leg
@@ -35,14 +35,19 @@ class MixedEntry:
     def __init__(self, engine: Engine, authenticator: Authenticator) -> None:
         self._engine = engine
         self._authenticator = authenticator
+        self._lobby = Lobby()
         self.serving = 0
 
     def on_client(self, sock: socket.socket, address: tuple[str, int]) -> None:
         """A client was accepted."""
         leg = Leg(self._engine.poller, sock, Side.INTERNAL)
-        client = Client(self._engine, self._authenticator, leg, address[0], address[1])
+        client = Client(self._engine, self._authenticator, self._lobby, leg, address[0], address[1])
         self.serving += 1
         self._engine.supervisor.spawn(self._serve(client), name="client")
+
+    def close(self) -> None:
+        """Part from clients that only wait; who is being served goes on, and is parted from afterwards."""
+        self._lobby.close()
 
     async def _serve(self, client: Client) -> None:
         """One client. Whatever happens, its leg is closed or given to the relay."""

@@ -86,15 +86,15 @@ class SocksServer:
     async def answer(self, request: Request, session: Session) -> Connection | None:
         """Do what is asked, or refuse it. The connection it made has been answered to the client."""
         if request.command is not Command.CONNECT:
+            reply = self._reply(Socks5Reply.COMMAND_NOT_SUPPORTED)
             detail = f"{request.command.name} is not supported"
-            await self._refuse_stranger(
-                "command_not_supported", self._reply(Socks5Reply.COMMAND_NOT_SUPPORTED), detail
-            )
+            await self._refuse_stranger("command_not_supported", reply, detail, request)
             return None
         try:
             target = self._target(request)
         except BadHost as error:
-            await self._refuse_stranger(error.reason, self._reply(Socks5Reply.NOT_ALLOWED), error.detail)
+            reply = self._reply(Socks5Reply.NOT_ALLOWED)
+            await self._refuse_stranger(error.reason, reply, error.detail, request)
             return None
         connection = await self.client.engine.connect(session, target, self.origin, user=session.user)
         if connection.refusal is not None:
@@ -109,7 +109,7 @@ class SocksServer:
             reply = self._handshake.reply(Socks5Reply.SUCCEEDED, ipaddress.ip_address(host), port)
             await self.client.leg.send(reply)
         except BaseException:
-            self.client.engine.kill(connection, "abandoned")
+            self.client.gone(connection)
             raise
         self.client.leg.put_back(self._handshake.trailing)
 
@@ -145,6 +145,12 @@ class SocksServer:
         self.client.stranger(self.origin, "fail", error.reason, user=self._username, detail=error.detail)
         await farewell(self.client.leg, reply)
 
-    async def _refuse_stranger(self, reason: str, reply: bytes, detail: str = "") -> None:
-        self.client.stranger(self.origin, "deny", reason, user=self._username, detail=detail)
+    async def _refuse_stranger(
+        self, reason: str, reply: bytes, detail: str = "", request: Request | None = None
+    ) -> None:
+        host = None if request is None else request.host or str(request.address)
+        port = 0 if request is None else request.port
+        self.client.stranger(
+            self.origin, "deny", reason, user=self._username, host=host, port=port, detail=detail
+        )
         await farewell(self.client.leg, reply)

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from doorward.api.errors import ConnectionRefused, DoorwardError, Side, TimedOut
+from doorward.api.errors import ConnectionRefused, DoorwardError, Side, TimedOut, Unreachable
 from doorward.net.leg import Leg
 from doorward.net.poller import Poller
 from doorward.net.seam import translate
@@ -20,6 +20,8 @@ from doorward.policy.model import IPAddress
 
 # RFC 8305, section 5: the recommended delay between attempts.
 ATTEMPT_DELAY_S: Final = 0.25
+# What failed attempts say, the most telling first.
+_TELLING: Final = (ConnectionRefused, TimedOut, Unreachable)
 _PENDING: Final = frozenset({errno.EINPROGRESS, errno.EALREADY})
 # More candidates than this are not tried: a name with hundreds of addresses must not become a scan.
 ATTEMPTS_MAX: Final = 8
@@ -59,7 +61,7 @@ async def _race(
     """Start the attempts one after another; keep the winner, end the others."""
     loop = poller.loop
     waiting: dict[asyncio.Task[Leg], IPAddress] = {}
-    failure: DoorwardError = ConnectionRefused("no address to try", side=Side.EXTERNAL)
+    failure: DoorwardError | None = None
     winner: Leg | None = None
     rest = list(addresses)
     try:
@@ -78,7 +80,8 @@ async def _race(
                     return winner, address
                 if not isinstance(error, DoorwardError):
                     raise error
-                failure = error
+                failure = _more_telling(failure, error)
+        assert failure is not None, "there is an address to try"
         raise failure
     finally:
         try:
@@ -87,6 +90,15 @@ async def _race(
             if winner is not None:
                 winner.close_now()
             raise
+
+
+def _more_telling(one: DoorwardError | None, other: DoorwardError) -> DoorwardError:
+    """Of two failed attempts, the one that says more about the server: a family that is not there says least."""
+    return other if one is None or _rank(other) <= _rank(one) else one
+
+
+def _rank(error: DoorwardError) -> int:
+    return next((rank for rank, kind in enumerate(_TELLING) if isinstance(error, kind)), len(_TELLING))
 
 
 async def _end(attempts: Iterable[asyncio.Task[Leg]]) -> None:

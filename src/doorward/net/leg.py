@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import select
 import socket
 import struct
+from collections.abc import Callable
 from typing import Final
 
 from doorward.api.errors import DoorwardError, Side, Terminating
+from doorward.net.limiter import LegLimits, Limiter
 from doorward.net.poller import ENDING, READ, WRITE, Poller
 from doorward.net.seam import translate
 
@@ -27,8 +30,25 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 class Leg:
     """One wire. Owns its socket until `detach` or `close`."""
 
-    __slots__ = ("_chunk", "_drained", "_ending", "_failure", "_fd", "_poller", "_reader", "_shut", "_socket",
-                 "_unread", "_watched", "_writer", "received", "sent", "side")  # fmt: skip
+    __slots__ = (
+        "_chunk",
+        "_drained",
+        "_ending",
+        "_failure",
+        "_fd",
+        "_on_reset",
+        "_poller",
+        "_reader",
+        "_shut",
+        "_socket",
+        "_unread",
+        "_watched",
+        "_writer",
+        "limits",
+        "received",
+        "sent",
+        "side",
+    )  # fmt: skip
 
     def __init__(self, poller: Poller, sock: socket.socket, side: Side) -> None:
         """Takes over a connected, non-blocking socket."""
@@ -47,6 +67,10 @@ class Leg:
         self._chunk = CHUNK_BYTES_MIN
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
+        self.limits: LegLimits | None = None  # for a limited leg only
+        self._on_reset: Callable[[DoorwardError], None] | None = (
+            None  # told of a reset that no reader would see
+        )
 
     @property
     def open(self) -> bool:
@@ -78,6 +102,12 @@ class Leg:
         except OSError as error:
             raise translate(error.errno, self.side) from None
 
+    def report_reset(self, on_reset: Callable[[DoorwardError], None] | None) -> None:
+        """Call `on_reset` once if the peer resets while nobody reads; None ends that. The leg has failed by then."""
+        self._on_reset = on_reset
+        if on_reset is not None:
+            self._watch()
+
     def put_back(self, data: bytes) -> None:
         """The next `recv` returns these first: bytes that came with a handshake and belong to the tunnel."""
         self._unread = data + self._unread
@@ -98,6 +128,8 @@ class Leg:
             if self._drained:
                 await self._readable()
                 continue
+            if self.limits is not None:
+                await self.limits.receiving.ready()
             try:
                 data = self._socket.recv(size)
             except (BlockingIOError, InterruptedError):
@@ -106,6 +138,8 @@ class Leg:
             except OSError as error:
                 raise self._fail(translate(error.errno, self.side)) from None
             self.received += len(data)
+            if self.limits is not None:
+                self._spend(self.limits.receiving, len(data))
             self._drained = 0 < len(data) < size and not self._ending
             if bytes_max is None:
                 self._adapt(len(data), size)
@@ -125,6 +159,8 @@ class Leg:
         while True:
             if self._failure is not None:
                 raise self._failure
+            if self.limits is not None:
+                await self.limits.sending.ready()
             try:
                 count = self._socket.send(data)
             except (BlockingIOError, InterruptedError):
@@ -138,6 +174,8 @@ class Leg:
                 self._unread = last_words
                 raise failure from None
             self.sent += count
+            if self.limits is not None:
+                self._spend(self.limits.sending, count)
             return count
 
     async def shutdown(self, *, abortive: bool = False) -> None:
@@ -189,6 +227,9 @@ class Leg:
                 self._ending = True
             if (waiter := self._reader) is not None and not waiter.done():
                 waiter.set_result(None)
+            elif self._on_reset is not None and events & select.EPOLLERR:
+                self._look_for_reset()
+                return
         if events & WRITE and (waiter := self._writer) is not None and not waiter.done():
             waiter.set_result(None)
 
@@ -222,6 +263,19 @@ class Leg:
         if self._watched:
             self._watched = False
             self._poller.unwatch(self._fd)
+
+    def _spend(self, limiter: Limiter, count: int) -> None:
+        try:
+            limiter.spend(count)
+        except DoorwardError as error:
+            raise self._fail(error) from None
+
+    def _look_for_reset(self) -> None:
+        """Nobody reads, so nobody would meet a reset: ask for it. The edge itself proves nothing."""
+        number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number and (on_reset := self._on_reset) is not None:
+            self._on_reset = None
+            on_reset(self._fail(translate(number, self.side)))
 
     def _take_unread(self, bytes_max: int | None) -> bytes:
         if bytes_max is None or len(self._unread) <= bytes_max:

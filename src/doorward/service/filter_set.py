@@ -6,18 +6,19 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from doorward.api.contracts import Firewall
+from doorward.api.filters import ApplicationFilter
 from doorward.config.model import Configuration, FilterSetting
 from doorward.engine.association import FilterEntry
+from doorward.service.filter_host import FilterHost
 from doorward.service.filters import FilterNotLoaded, LoadedFilter, load_filters
 
 
 class FilterSet:
     """Loads, starts and stops. `extra` are filters named on the command line, after those of the policy file."""
 
-    def __init__(self, firewall: Firewall, log: Any, extra: Sequence[FilterSetting]) -> None:
-        self._firewall = firewall
+    def __init__(self, log: Any, extra: Sequence[FilterSetting]) -> None:
         self._log = log
+        self._hosts: dict[ApplicationFilter, FilterHost] = {}
         self._extra = tuple(extra)
         self._leaving: list[LoadedFilter] = []
         self.loaded: list[LoadedFilter] = []
@@ -30,13 +31,19 @@ class FilterSet:
     async def prepare(self, configuration: Configuration) -> list[LoadedFilter]:
         """Load what a configuration names and start what is new. Raises FilterNotLoaded, with nothing new running."""
         settings = configuration.filters + self._extra
-        wanted = load_filters(settings, configuration.protocols, self.loaded)
+        # In a thread: a filter's file is its author's code, and may take its time.
+        wanted = await asyncio.get_running_loop().run_in_executor(
+            None, load_filters, settings, configuration.protocols, self.loaded
+        )
         started: list[LoadedFilter] = []
         for loaded in _without(wanted, self.loaded):
+            application_filter = loaded.entry.application_filter
+            host = self._hosts[application_filter] = FilterHost(loaded.setting.name, self._log)
             try:
                 async with asyncio.timeout(configuration.limits.event_timeout_s):
-                    await loaded.entry.application_filter.start(self._firewall)
+                    await application_filter.start(host)
             except (Exception, SystemExit, KeyboardInterrupt) as error:
+                await self._hosts.pop(application_filter).close()
                 await self.stop(started, configuration)
                 raise FilterNotLoaded(_not_started(loaded.setting, error)) from error
             started.append(loaded)
@@ -64,6 +71,9 @@ class FilterSet:
                     await loaded.entry.application_filter.stop()
             except (Exception, SystemExit, KeyboardInterrupt) as error:
                 self._log.error("a filter failed to stop", filter=loaded.setting.name, error=error)
+            host = self._hosts.pop(loaded.entry.application_filter, None)
+            if host is not None:
+                await host.close()
 
 
 def _without(some: Sequence[LoadedFilter], others: Sequence[LoadedFilter]) -> list[LoadedFilter]:

@@ -8,8 +8,8 @@ A reload is all or nothing: everything that can fail is done before the one swap
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Sequence
+from typing import Any, Final
 
 from doorward.config.loading import load
 from doorward.config.model import Configuration, FilterSetting, ListenAddress
@@ -36,8 +36,6 @@ from doorward.service.filters import FilterNotLoaded, LoadedFilter
 from doorward.service.listeners import CannotListen, Listeners
 from doorward.service.recorder import StoreRecorder
 
-T = TypeVar("T")
-
 SWEEP_S: Final = 15.0
 DRAIN_LOOK_S: Final = 0.05
 STOP_TIMEOUT_S: Final = 5.0
@@ -50,7 +48,7 @@ class StartRefused(Exception):
 
 
 class Firewall:
-    """See the module. To be made inside a running loop. Application filters see it as `api.Firewall`."""
+    """See the module. To be made inside a running loop."""
 
     def __init__(
         self, configuration: Configuration, log: Any, extra_filters: Sequence[FilterSetting] = ()
@@ -64,7 +62,7 @@ class Firewall:
         self.poller = Poller(loop)
         self.watchdog = Watchdog(limits.filter_stall_s)
         self.store = RecordStore(configuration.log, on_event=self._store_event)
-        self.filters = FilterSet(self, log, extra_filters)
+        self.filters = FilterSet(log, extra_filters)
         self.authenticator = Authenticator(configuration.users, loop.time)
         self.engine = Engine(
             poller=self.poller,
@@ -129,6 +127,7 @@ class Firewall:
     async def drain(self, timeout_s: float) -> None:
         """Take no more clients; give those that are here so long to end by themselves."""
         self.listeners.close()
+        self.entry.close()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         # Looking now and then keeps an event for this off the path of every connection.
@@ -152,18 +151,6 @@ class Firewall:
         self.authenticator.close()
         self.poller.close()
         await asyncio.get_running_loop().run_in_executor(None, self.store.close, STOP_TIMEOUT_S)
-
-    def spawn(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> None:
-        """See `api.Firewall`."""
-        self.supervisor.spawn(coroutine, name=f"filter task {name}")
-
-    async def run_blocking(self, call: Callable[..., T], *arguments: object) -> T:
-        """See `api.Firewall`."""
-        return await asyncio.get_running_loop().run_in_executor(None, call, *arguments)
-
-    def log(self, event: str, **fields: object) -> None:
-        """See `api.Firewall`."""
-        self._log.info(event, **fields)
 
     async def _reload(self) -> None:
         """Prepare all, then swap. Raises ConfigurationRefused, FilterNotLoaded, CannotListen."""

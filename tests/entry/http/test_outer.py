@@ -109,6 +109,8 @@ async def test_a_filter_that_denies_is_told_like_policy() -> None:
             client = await here.client(request)
             answer = await read_answer(client)
             assert (answer.status, answer.reason) == (403, "not_today")
+            assert b"by the filter deny" in answer.body
+            assert b"rule:" not in answer.body
             client.close()
         await here.quiet()
         assert [(r.action, r.reason) for r in here.records] == [("deny", "not_today")] * 2
@@ -124,8 +126,8 @@ async def test_a_filter_that_refuses_before_the_answer_has_begun_is_told_with_it
         assert (await outer.outcome())[1] == "reset"
         client.close()
         await here.quiet()
-        assert [(r.action, r.reason, r.end) for r in here.records] == [
-            ("deny", "holds_secrets", "holds_secrets")
+        assert [(r.action, r.reason, r.end, r.detail) for r in here.records] == [
+            ("deny", "holds_secrets", "holds_secrets", "the server said a secret")
         ]
 
 

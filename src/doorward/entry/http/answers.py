@@ -36,10 +36,13 @@ _SENTENCES: Final = {
 
 def answer(refused: Refusal, target: Target, request: Request, *, keep_alive: bool) -> bytes:
     """The whole response for a request that got no connection."""
+    sentence = _SENTENCES[refused.hint].format(target=target)
+    if refused.filter is not None:
+        sentence += f" by the filter {refused.filter}"
     return refusal(
         STATUS[refused.hint],
         refused.reason,
-        _SENTENCES[refused.hint].format(target=target),
+        sentence,
         rule=refused.rule,
         request=request,
         keep_alive=keep_alive,

@@ -66,6 +66,7 @@ class Exchange:
     async def run(self) -> Outcome:
         """The whole exchange. Raises HttpError and DoorwardError kinds for the client's own failures only."""
         quiet = self._watch_quiet()
+        self._client.report_reset(self._outer.socket.abort)
         try:
             await self._exchange()
         except HttpError as error:
@@ -74,6 +75,7 @@ class Exchange:
             return self._broken(error)
         finally:
             quiet.stop()
+            self._client.report_reset(None)
         if self._switched:
             return Outcome.SWITCHED
         self.outer_reusable = self.response_reader.reusable and self._uploaded

@@ -39,12 +39,14 @@ class Outer(NamedTuple):
         passing = Passing(client, self.socket, Leftover(to_external, to_internal))
         try:
             await passing.run()
-        finally:
-            if passing.failure is None:
-                self.engine.ended(self.connection, End("closed", "internal"))
-            else:
-                self.fail(passing.failure)
-                client.abort(passing.failure)
+        except BaseException:
+            self.engine.kill(self.connection)
+            raise
+        if passing.failure is None:
+            client.close_now()  # in order; the chain may still carry the last bytes, and ends the connection then
+        else:
+            self.fail(passing.failure)
+            client.abort(passing.failure)
 
     def fail(self, error: DoorwardError) -> None:
         """End the outer connection because of an error."""

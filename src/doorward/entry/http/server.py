@@ -71,10 +71,8 @@ class HttpServer:
         """The next request head; None when the client has ended, or was too slow and has been told."""
         limits = self._limits
         try:
-            if self.reader.idle and not self.events:
-                async with asyncio.timeout(limits.idle_timeout_s or None):
-                    if not await self._read():
-                        return None
+            if self.reader.idle and not self.events and not await self._wait():
+                return None
             if not self.events:
                 async with asyncio.timeout(limits.handshake_timeout_s):
                     while not self.events:
@@ -90,6 +88,18 @@ class HttpServer:
         event = self.events.popleft()
         assert isinstance(event, Request)
         return event
+
+    async def _wait(self) -> bool:
+        """Between two requests, for the first byte of the next; False when there will be none."""
+        lobby, leg = self.client.lobby, self.client.leg
+        if lobby.closing:
+            return False
+        lobby.enter(leg)
+        try:
+            async with asyncio.timeout(self._limits.idle_timeout_s or None):
+                return await self._read()
+        finally:
+            lobby.leave(leg)
 
     async def _read(self) -> bool:
         """Read once from the client into `events`; False at its end."""
@@ -112,7 +122,7 @@ class HttpServer:
         try:
             await self.client.tell(CONNECT_ESTABLISHED)
         except BaseException:
-            self.client.engine.kill(connection, "abandoned")
+            self.client.gone(connection)
             raise
         self.client.leg.put_back(self.reader.switch())
         await self.client.engine.carry(connection, self.client.leg)
@@ -180,23 +190,32 @@ class HttpServer:
                 known = await self.client.authenticator.identify(credentials, self.client.address)
                 if known is None:
                     name, text = credentials.username, "name and password do not fit"
-                    self.client.stranger(origin, "deny", "bad_credentials", user=name, detail=text)
-                    await self._tell_refusal(407, "bad_credentials", text, request)
+                    await self._refuse_stranger(407, "deny", "bad_credentials", text, request, origin, name)
                     return None
                 user, groups = known.name, known.groups
             return self.client.engine.sessions.get(self.client.address, user, groups), user, target
         except BadHost as error:
-            self.client.stranger(origin, "deny", error.reason, detail=error.detail)
-            await self._tell_refusal(400, error.reason, error.detail, request)
+            await self._refuse_stranger(400, "deny", error.reason, error.detail, request, origin)
         except ProtocolError as error:
-            self.client.stranger(origin, "deny", error.reason, detail=error.detail)
-            await self._tell_refusal(407, error.reason, error.detail, request)
+            await self._refuse_stranger(407, "deny", error.reason, error.detail, request, origin)
         except OutOfResources as error:
-            self.client.stranger(origin, "fail", error.reason, detail=error.detail)
-            await self._tell_refusal(503, error.reason, error.detail, request)
+            await self._refuse_stranger(503, "fail", error.reason, error.detail, request, origin)
         return None
 
-    async def _tell_refusal(self, status: int, reason: str, text: str, request: Request) -> None:
+    async def _refuse_stranger(
+        self,
+        status: int,
+        action: str,
+        reason: str,
+        text: str,
+        request: Request,
+        origin: Origin,
+        user: str | None = None,
+    ) -> None:
+        """Refuse a request that gets no connection: on record, answered, and the last one of this client."""
+        self.client.stranger(
+            origin, action, reason, user=user, host=request.host, port=request.port, detail=text
+        )
         await farewell(self.client.leg, refusal(status, reason, text, request=request))
 
     def _reusable(self, session: Session, target: Target) -> Outer | None:
