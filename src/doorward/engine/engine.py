@@ -193,15 +193,19 @@ class Engine:
         if (why := self.recorder.refuses()) is not None:
             connection.refusal = Refusal("fail", "log_unavailable", OutOfResources.hint, None, why)
             return
-        judged = await judge(
-            ruling.policy,
-            self.resolver,
-            self.own_addresses.is_own,
-            connection.session,
-            connection.target,
-            user=user,
-            now_s=connection.started_us / 1e6,
-        )
+        session, target, now_s = connection.session, connection.target, connection.started_us / 1e6
+        judged = ruling.judgements.recall(session, target, user, now_s)
+        if judged is None:
+            judged = await judge(
+                ruling.policy,
+                self.resolver,
+                self.own_addresses.is_own,
+                session,
+                target,
+                user=user,
+                now_s=now_s,
+            )
+            ruling.judgements.keep(session, target, user, judged)
         connection.judged = judged.decision
         _expect_alive(connection)
         if not judged.addresses:

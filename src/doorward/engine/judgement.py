@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from doorward.engine.session import Session
 from doorward.engine.target import Target
@@ -26,11 +26,42 @@ class Resolve(Protocol):
     async def resolve(self, name: str) -> Addresses: ...
 
 
+# Answers remembered within one second.
+REMEMBERED_MAX: Final = 4096
+
+
 class Judged(NamedTuple):
     """The answer, and the allowed addresses in the order in which they may be tried, each with its own answer."""
 
     decision: Decision
     addresses: dict[IPAddress, Decision]
+
+
+class Judgements:
+    """Answers of the last moment: a program that opens many connections to one place asks the same again and again.
+
+    An answer depends on the client, the target, the policy (this belongs to one), the minute, and what names and
+    our own addresses are. The last three may change, so an answer holds for a second and no longer.
+    """
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._answers: dict[tuple[Session, Target, str | Unknown | None], Judged] = {}
+
+    def recall(
+        self, session: Session, target: Target, user: str | Unknown | None, now_s: float
+    ) -> Judged | None:
+        """The same client's same question of this second, or None."""
+        second = int(now_s)
+        if second != self._second:
+            self._second = second
+            self._answers.clear()
+        return self._answers.get((session, target, user))
+
+    def keep(self, session: Session, target: Target, user: str | Unknown | None, judged: Judged) -> None:
+        """Remember until the second is over; `recall` was asked before, and has looked at the time."""
+        if len(self._answers) < REMEMBERED_MAX:
+            self._answers[session, target, user] = judged
 
 
 def local_minute(now_s: float) -> int:

@@ -1,24 +1,33 @@
-"""What is in force: policy, filters, limits. One immutable object, swapped as a whole by a reload."""
+"""What is in force: policy, filters, limits. One object, swapped as a whole by a reload."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 from doorward.config.model import Limits
 from doorward.engine.association import Associations
+from doorward.engine.judgement import Judgements
 from doorward.net.relay import Limits as PairLimits
 from doorward.policy.evaluation import Policy
 
 
-class Ruling(NamedTuple):
-    """A connection keeps the ruling it was judged by for as long as it lives."""
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """A connection keeps the ruling it was judged by for as long as it lives.
+
+    `pair_limits` are what the relay is to hold a pair to; `judgements` are those of the last moment.
+    """
 
     policy: Policy
     associations: Associations
     limits: Limits
+    pair_limits: PairLimits = field(init=False)
+    judgements: Judgements = field(init=False, compare=False)
 
-    @property
-    def pair_limits(self) -> PairLimits:
-        """What the relay is to hold a pair to."""
+    def __post_init__(self) -> None:
         limits = self.limits
-        return PairLimits(limits.idle_timeout_s, limits.bytes_max_per_direction, limits.bytes_per_second)
+        pair_limits = PairLimits(
+            limits.idle_timeout_s, limits.bytes_max_per_direction, limits.bytes_per_second
+        )
+        object.__setattr__(self, "pair_limits", pair_limits)
+        object.__setattr__(self, "judgements", Judgements())

@@ -44,6 +44,7 @@ class Supervisor:
 
     def __init__(self, on_failure: OnFailure) -> None:
         self._tasks: dict[asyncio.Task[None], bool] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._on_failure = on_failure
 
     def __len__(self) -> int:
@@ -52,7 +53,9 @@ class Supervisor:
     def spawn(self, coroutine: Coroutine[Any, Any, None], *, name: str, last_words: bool = False) -> None:
         """Run it until it ends. Last words (a record to be written) are waited for at the end, not cancelled."""
         # Not through the loop's factory: a filter that asks for this must not have it die with its connection.
-        task = asyncio.Task(coroutine, loop=asyncio.get_running_loop(), name=name)
+        if self._loop is None:  # kept: asking for it is a system call
+            self._loop = asyncio.get_running_loop()
+        task = asyncio.Task(coroutine, loop=self._loop, name=name)
         self._tasks[task] = last_words
         task.add_done_callback(self._ended)
 

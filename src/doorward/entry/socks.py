@@ -6,6 +6,7 @@ BIND and UDP ASSOCIATE are answered with "command not supported" until they exis
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from doorward.api.errors import OutOfResources, ReplyHint, Terminating
@@ -15,6 +16,7 @@ from doorward.engine.session import Session
 from doorward.engine.target import Target, target_of
 from doorward.entry.client import HANDSHAKE_BYTES, Client, farewell
 from doorward.policy.address import BadHost
+from doorward.policy.model import IPAddress
 from doorward.wire.credentials import Credentials
 from doorward.wire.socks import Command, Method, MethodsOffered, Request, ServerHandshake, Socks5Reply
 
@@ -33,6 +35,12 @@ REPLIES: Final = {
     ReplyHint.BUSY: Socks5Reply.GENERAL_FAILURE,
     ReplyHint.FAILED: Socks5Reply.GENERAL_FAILURE,
 }
+
+
+@lru_cache(maxsize=256)
+def _address(text: str) -> IPAddress:
+    """One of our own addresses; there are few, and each reply names one."""
+    return ipaddress.ip_address(text)
 
 
 class SocksServer:
@@ -106,7 +114,7 @@ class SocksServer:
     async def _succeed(self, connection: Connection) -> None:
         try:
             host, port = connection.external_socket_name
-            reply = self._handshake.reply(Socks5Reply.SUCCEEDED, ipaddress.ip_address(host), port)
+            reply = self._handshake.reply(Socks5Reply.SUCCEEDED, _address(host), port)
             await self.client.leg.send(reply)
         except BaseException:
             self.client.gone(connection)

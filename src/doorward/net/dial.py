@@ -118,6 +118,8 @@ def _discard(attempt: asyncio.Task[Leg]) -> None:
 
 async def _connect(poller: Poller, address: IPAddress, port: int, timeout_s: float) -> Leg:
     """One attempt."""
+    is_loopback = address.is_loopback
+    name = None
     try:
         sock = socket.socket(
             socket.AF_INET if address.version == 4 else socket.AF_INET6,
@@ -130,7 +132,7 @@ async def _connect(poller: Poller, address: IPAddress, port: int, timeout_s: flo
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # as for accepted sockets
         where = (str(address), port)
         result = sock.connect_ex(where)
-        if result == errno.EINPROGRESS and address.is_loopback:
+        if result == errno.EINPROGRESS and is_loopback:
             # Within one machine it was settled before the call came back; asking again is cheaper than waiting.
             result = sock.connect_ex(where)
         if result in _PENDING:
@@ -138,16 +140,20 @@ async def _connect(poller: Poller, address: IPAddress, port: int, timeout_s: flo
             result = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if result:
             raise translate(result, Side.EXTERNAL)
-        if address.is_loopback and sock.getsockname()[:2] == where:
-            # Nobody listens; the kernel connected the socket to itself because our own port was the one asked for.
-            raise ConnectionRefused("the connection met itself", side=Side.EXTERNAL)
+        if is_loopback:
+            name = sock.getsockname()[:2]
+            if name == where:
+                # Nobody listens; the kernel connected the socket to itself: our own port was the one asked for.
+                raise ConnectionRefused("the connection met itself", side=Side.EXTERNAL)
     except OSError as error:
         sock.close()
         raise translate(error.errno, Side.OURS) from None
     except BaseException:
         sock.close()
         raise
-    return Leg(poller, sock, Side.EXTERNAL)
+    leg = Leg(poller, sock, Side.EXTERNAL)
+    leg.known_name = name
+    return leg
 
 
 class _Attempt:

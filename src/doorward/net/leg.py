@@ -44,7 +44,7 @@ class Leg:
         "_unread",
         "_watched",
         "_writer",
-        "limits",
+        "known_name", "limits",
         "received",
         "sent",
         "side",
@@ -67,6 +67,7 @@ class Leg:
         self._chunk = CHUNK_BYTES_MIN
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
+        self.known_name: tuple[str, int] | None = None  # if somebody has asked the kernel already
         self.limits: LegLimits | None = None  # for a limited leg only
         self._on_reset: Callable[[DoorwardError], None] | None = (
             None  # told of a reset that no reader would see
@@ -89,6 +90,8 @@ class Leg:
     @property
     def local_name(self) -> tuple[str, int]:
         """Our own address and port on this leg."""
+        if self.known_name is not None:
+            return self.known_name
         try:
             return self._socket.getsockname()[:2]  # type: ignore[no-any-return]  # typeshed: Any
         except OSError as error:

@@ -59,7 +59,7 @@ class Flow:
 class Pair:
     """Two sockets and the flow each way. `last` is the loop's time of the last byte."""
 
-    __slots__ = ("_pump", "external", "first_eof", "id", "internal", "inward", "last", "limits", "outward",
+    __slots__ = ("_pump", "external", "first_eof", "id", "internal", "inward", "last", "limited", "limits", "outward",
                  "over")  # fmt: skip
 
     def __init__(
@@ -70,6 +70,7 @@ class Pair:
         self.internal = internal
         self.external = external
         self.limits = limits
+        self.limited = bool(limits.bytes_max or limits.bytes_per_second)
         self.last = now
         self.first_eof: EndedBy | None = None
         self.over = False
@@ -112,6 +113,11 @@ def side_of_source(flow: Flow) -> EndedBy:
 def side_of_sink(flow: Flow) -> EndedBy:
     """Who receives in this direction."""
     return "external" if flow is flow.pair.outward else "internal"
+
+
+def end_sending(sock: socket.socket) -> None:
+    """FIN."""
+    sock.shutdown(socket.SHUT_WR)
 
 
 def with_socket(fd: int, call: Callable[[socket.socket], T]) -> T:

@@ -16,7 +16,7 @@ from typing import Final
 from doorward.api.errors import OutOfResources, Side
 from doorward.net.allowance import Allowance
 from doorward.net.idle import IdleQueue
-from doorward.net.pair import Flow, Pair, side_of_sink, side_of_source, with_socket
+from doorward.net.pair import Flow, Pair, end_sending, side_of_sink, side_of_source, with_socket
 from doorward.net.pipes import PIPE_BYTES, PipePool
 from doorward.net.poller import Poller
 from doorward.net.relay import Completion, Counts, End, EndedBy, Limits, OnCompletions, Reclaimed
@@ -57,6 +57,7 @@ class PythonRelay:
         self._pairs: dict[int, Pair] = {}
         self._next_id = 1
         self._view = memoryview(bytearray(COPY_BYTES))
+        self._whole = (self._view,)
         self._pipes = PipePool()
         self._completions: list[Completion] = []
         self._unfinished: dict[Flow, None] = {}
@@ -131,7 +132,7 @@ class PythonRelay:
             for _ in range(ROUNDS_MAX):
                 if pair.over or flow.done:
                     return
-                if not self._flush(flow):
+                if (flow.held is not None or flow.in_pipe) and not self._flush(flow):
                     return
                 if flow.eof:
                     self._finish(flow)
@@ -176,7 +177,7 @@ class PythonRelay:
 
     def _fill(self, flow: Flow) -> bool:
         """Read once and write what can be written at once; False when there is nothing to read yet."""
-        bytes_max = self._allowed(flow)
+        bytes_max = self._allowed(flow) if flow.pair.limited else PIPE_BYTES
         if not bytes_max:
             self._return_pipe(flow)
             return False
@@ -190,7 +191,7 @@ class PythonRelay:
 
     def _copy(self, flow: Flow, bytes_max: int) -> bool:
         size = min(bytes_max, COPY_BYTES)
-        count = os.readv(flow.source, (self._view[:size],))
+        count = os.readv(flow.source, self._whole if size == COPY_BYTES else (self._view[:size],))
         if not count:
             self._saw_eof(flow)
             return True
@@ -294,7 +295,7 @@ class PythonRelay:
             self._end(pair, "closed", pair.first_eof or "ours", abortive=False)  # closing says FIN by itself
             return
         try:
-            with_socket(flow.sink, lambda sock: sock.shutdown(socket.SHUT_WR))
+            with_socket(flow.sink, end_sending)
         except OSError as error:
             if error.errno != errno.ENOTCONN:
                 raise
