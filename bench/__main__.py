@@ -23,7 +23,7 @@ from bench.figures import FIGURES, GROUPS, MEMORY, Memory, sample
 from bench.load import Generator, LoadError, Via, build
 from bench.peers import PEERS, REPOSITORY, Installed, PeerError, Running, find, running
 
-DEFAULT_PEERS = "direct,dante,mitmproxy,doorward"
+DEFAULT_PEERS = "direct,dante,mitmproxy,mitmproxy-unread,doorward"
 RESULTS = Path(__file__).resolve().parent / "results"
 PAUSE_S = 0.2  # between runs, so that a proxy's tearing down does not fall into its neighbour's time
 TUNNELS_TIMEOUT_S = 30.0

@@ -105,11 +105,11 @@ socks pass {rule}
     return ["-f", str(configuration)]
 
 
-def _mitmproxy(mode: str) -> Callable[[Path, int], list[str]]:
+def _mitmproxy(mode: str, *, unread: bool) -> Callable[[Path, int], list[str]]:
     def prepare(directory: Path, port: int) -> list[str]:
         return [
             *("-q", "--mode", mode, "--listen-host", "127.0.0.1", "--listen-port", str(port)),
-            *("--set", f"confdir={directory}", "--ignore-hosts", ".*"),
+            *("--set", f"confdir={directory}", "--ignore-hosts" if unread else "--tcp-hosts", ".*"),
         ]
 
     return prepare
@@ -119,7 +119,8 @@ _DOORWARD_HOW = (
     f"the bench's rule in the middle of {OTHER_RULES} others, every connection recorded in the log store"
 )
 _DANTE_HOW = "pass all; connect, disconnect and error logged to a file"
-_MITMPROXY_HOW = "mitmdump -q, every host ignored (bytes passed on unread, the least work it can do), no log"
+_MITMPROXY_HOW = "mitmdump -q, every host as raw TCP (each chunk is an event, as it is made for), no log"
+_UNREAD_HOW = "mitmdump -q, every host ignored (bytes passed on unread, the least work it can do), no log"
 
 PEERS: Mapping[str, Peer] = {
     peer.name: peer
@@ -134,14 +135,29 @@ PEERS: Mapping[str, Peer] = {
             _doorward,
         ),
         Peer("dante", "socks5", _DANTE_HOW, "danted", ("-v",), _dante),
-        Peer("mitmproxy", "socks5", _MITMPROXY_HOW, "mitmdump", ("--version",), _mitmproxy("socks5")),
+        Peer(
+            "mitmproxy",
+            "socks5",
+            _MITMPROXY_HOW,
+            "mitmdump",
+            ("--version",),
+            _mitmproxy("socks5", unread=False),
+        ),
+        Peer(
+            "mitmproxy-unread",
+            "socks5",
+            _UNREAD_HOW,
+            "mitmdump",
+            ("--version",),
+            _mitmproxy("socks5", unread=True),
+        ),
         Peer(
             "mitmproxy-connect",
             "connect",
-            f"HTTP CONNECT (mode regular); {_MITMPROXY_HOW}",
+            f"HTTP CONNECT (mode regular); {_UNREAD_HOW}",
             "mitmdump",
             ("--version",),
-            _mitmproxy("regular"),
+            _mitmproxy("regular", unread=True),
         ),
     )
 }
