@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from doorward.config.model import Limits
 
 MINUTE_S: Final = 60.0
+# Addresses counted within one minute.
+ADDRESSES_MAX: Final = 100_000
 
 
 class Admission:
@@ -43,10 +46,13 @@ class Admission:
             del self._alive[client_address]
 
     def _count_asked(self, client_address: str) -> int:
+        """How often this client has asked within this minute; who finds the table full has asked too often."""
         now = self._clock()
         if now - self._minute >= MINUTE_S:
             self._minute = now
             self._asked.clear()
+        if len(self._asked) >= ADDRESSES_MAX and client_address not in self._asked:
+            return sys.maxsize
         self._asked[client_address] += 1
         return self._asked[client_address]
 

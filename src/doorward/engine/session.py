@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from doorward.api.errors import OutOfResources, Side
 from doorward.policy.address import canonical
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from doorward.engine.association import FilterEntry
 
 NOBODY: frozenset[str] = frozenset()
+SessionKey: TypeAlias = tuple[str, str | None]
 
 
 class Session:
@@ -37,6 +38,11 @@ class Session:
         self.connections = 0
         self.idle_since = 0.0
         self._filters: dict[FilterEntry, SessionFilter] = {}
+
+    @property
+    def key(self) -> SessionKey:
+        """Address and user: what makes it one session and not another."""
+        return self.client_address, self.user
 
     def filter_of(self, entry: FilterEntry) -> SessionFilter:
         """This session's object of a filter, made at its first event. May raise whatever the filter raises."""
@@ -58,7 +64,8 @@ class SessionTable:
         self._clock = clock
         self.sessions_max = sessions_max
         self.idle_s = idle_s
-        self._sessions: dict[tuple[str, str | None], Session] = {}
+        self._sessions: dict[SessionKey, Session] = {}
+        self._idle: dict[SessionKey, Session] = {}  # in the order in which they became so
         self._next_id = 1
 
     def __len__(self) -> int:
@@ -77,36 +84,43 @@ class SessionTable:
             self._make_room()
             session = Session(self._next_id, client_address, name, groups)
             self._next_id += 1
-            session.idle_since = self._clock()
-            self._sessions[client_address, name] = session
+            self._sessions[session.key] = session
+            self._rest(session)
         else:
             session.groups = groups
         return session
 
     def enter(self, session: Session) -> None:
         """A connection of this session begins."""
+        if not session.connections:
+            self._idle.pop(session.key, None)
         session.connections += 1
 
     def leave(self, session: Session) -> None:
         """A connection of this session has ended."""
         session.connections -= 1
-        if not session.connections:
-            session.idle_since = self._clock()
+        if not session.connections and self._sessions.get(session.key) is session:
+            self._rest(session)
 
     def end_idle(self) -> int:
         """End sessions that were idle for their whole time; how many."""
-        limit = self._clock() - self.idle_s
-        idle = [key for key, s in self._sessions.items() if not s.connections and s.idle_since <= limit]
-        for key in idle:
-            del self._sessions[key]
-        return len(idle)
+        limit, ended = self._clock() - self.idle_s, 0
+        while self._idle and next(iter(self._idle.values())).idle_since <= limit:
+            self._end_oldest()
+            ended += 1
+        return ended
+
+    def _rest(self, session: Session) -> None:
+        session.idle_since = self._clock()
+        self._idle[session.key] = session
+
+    def _end_oldest(self) -> None:
+        key = next(iter(self._idle))
+        del self._idle[key], self._sessions[key]
 
     def _make_room(self) -> None:
-        if len(self._sessions) < self.sessions_max or self.end_idle():
+        if len(self._sessions) < self.sessions_max:
             return
-        idle = [
-            (session.idle_since, key) for key, session in self._sessions.items() if not session.connections
-        ]
-        if not idle:
+        if not self._idle:
             raise OutOfResources(f"all {self.sessions_max} sessions are in use", side=Side.OURS)
-        del self._sessions[min(idle, key=lambda entry: entry[0])[1]]
+        self._end_oldest()
