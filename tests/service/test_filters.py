@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,18 @@ def test_unchanged_filters_are_kept_and_changed_ones_made_anew(tmp_path: Path) -
     )
     assert second[0].entry is first[0].entry
     assert second[1].entry.application_filter is not first[1].entry.application_filter
+
+
+def test_an_edit_of_the_same_size_within_the_same_second_is_an_edit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    for version in (1, 2):
+        [made] = loaded(setting(tmp_path, TELL.format(version=version)))
+        os.utime(tmp_path / "mine.py", (1_000_000_000, 1_000_000_000))
+        module = sys.modules[type(made.entry.application_filter).__module__]
+        assert vars(module)["VERSION"] == version
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.py"], "nothing is left beside it"
 
 
 def test_other_settings_make_it_anew_and_another_association_does_not(tmp_path: Path) -> None:

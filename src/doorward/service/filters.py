@@ -7,7 +7,6 @@ interest. A filter whose file and settings have not changed lives on through a r
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import itertools
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -55,9 +54,10 @@ def load_filters(
     unchanged = {_key(loaded.setting, loaded.digest): loaded.entry for loaded in kept}
     found: list[LoadedFilter] = []
     for setting in settings:
-        digest = _digest(setting)
+        source = _source(setting)
+        digest = hashlib.sha256(source).hexdigest()
         old = unchanged.get(_key(setting, digest))
-        application_filter = old.application_filter if old is not None else _make(setting)
+        application_filter = old.application_filter if old is not None else _make(setting, source)
         entry = _entry(setting, application_filter, protocols)
         if old is not None and _same_association(old, entry):
             entry = old
@@ -89,12 +89,12 @@ def _key(setting: FilterSetting, digest: str) -> bytes:
     return msgspec.json.encode((setting.name, setting.use, dict(setting.settings), digest), enc_hook=str)
 
 
-def _digest(setting: FilterSetting) -> str:
-    """Of the file's bytes; an installed filter changes only with the installation."""
+def _source(setting: FilterSetting) -> bytes:
+    """The file's bytes, read once; none for an installed filter, which changes only with the installation."""
     if not _is_file(setting.use):
-        return ""
+        return b""
     try:
-        return hashlib.sha256(Path(setting.use).read_bytes()).hexdigest()
+        return Path(setting.use).read_bytes()
     except OSError as error:
         raise FilterNotLoaded(f'filter "{setting.name}": {setting.use}: {error.strerror}') from None
 
@@ -103,11 +103,11 @@ def _is_file(use: str) -> bool:
     return use.endswith(".py") or "/" in use
 
 
-def _make(setting: FilterSetting) -> ApplicationFilter:
+def _make(setting: FilterSetting, source: bytes) -> ApplicationFilter:
     where = f'filter "{setting.name}" ({setting.use})'
     try:
         found = (
-            _class_of_file(setting.use, where)
+            _class_of_file(setting.use, source, where)
             if _is_file(setting.use)
             else _class_installed(setting.use, where)
         )
@@ -124,8 +124,8 @@ def _make(setting: FilterSetting) -> ApplicationFilter:
         raise FilterNotLoaded(f"{where}: {_told(error, setting.use)}") from error
 
 
-def _class_of_file(use: str, where: str) -> type[ApplicationFilter | DataFilter]:
-    module = _run_file(Path(use))
+def _class_of_file(use: str, source: bytes, where: str) -> type[ApplicationFilter | DataFilter]:
+    module = _run_file(Path(use), source)
     own = [
         value
         for value in vars(module).values()
@@ -141,14 +141,16 @@ def _class_of_file(use: str, where: str) -> type[ApplicationFilter | DataFilter]
     return candidates[0]  # type: ignore[no-any-return]  # one of the two, by the selection above
 
 
-def _run_file(path: Path) -> ModuleType:
+def _run_file(path: Path, source: bytes) -> ModuleType:
+    """Run the very bytes that were read. Python's cache of compiled files would take an edit within the same second
+    for no edit, and leaves its own files beside other people's.
+    """
     name = f"doorward_filter_{path.stem}_{next(_module_numbers)}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None  # noqa: PT018 - a .py path always has both
-    module = importlib.util.module_from_spec(spec)
+    module = ModuleType(name)
+    module.__file__ = str(path)
     sys.modules[name] = module  # dataclasses and pickling look a class's module up by name
     try:
-        spec.loader.exec_module(module)
+        exec(compile(source, str(path), "exec"), vars(module))  # noqa: S102 - a filter is code by definition
     except BaseException:
         del sys.modules[name]
         raise
