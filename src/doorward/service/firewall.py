@@ -8,6 +8,7 @@ A reload is all or nothing: everything that can fail is done before the one swap
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -38,6 +39,7 @@ from doorward.service.recorder import StoreRecorder
 
 SWEEP_S: Final = 15.0
 DRAIN_LOOK_S: Final = 0.05
+GIVE_WAY_S: Final = 0.0005
 STOP_TIMEOUT_S: Final = 5.0
 # Whoever reloads by SIGHUP has only the operational log to look into.
 PROBLEMS_TOLD_MAX: Final = 20
@@ -154,8 +156,7 @@ class Firewall:
 
     async def _reload(self) -> None:
         """Prepare all, then swap. Raises ConfigurationRefused, FilterNotLoaded, CannotListen."""
-        loop = asyncio.get_running_loop()
-        configuration = await loop.run_in_executor(None, load, self.configuration.path)
+        configuration = await self._read_policy()
         listeners = self.listeners.prepare(configuration.listen)
         try:
             filters = await self.filters.prepare(configuration)
@@ -166,6 +167,16 @@ class Firewall:
         self.filters.commit(filters)
         self._put_in_force(configuration)
         await self._stop_unused_filters()
+
+    async def _read_policy(self) -> Configuration:
+        """In a thread, which has to give way to the loop more often than Python's 5 ms: a large policy takes seconds."""
+        usual_s = sys.getswitchinterval()
+        sys.setswitchinterval(GIVE_WAY_S)
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(None, load, self.configuration.path)
+        finally:
+            sys.setswitchinterval(usual_s)
 
     def _put_in_force(self, configuration: Configuration) -> None:
         """The swap: nothing here can fail."""
