@@ -169,7 +169,7 @@ class Firewall:
         await self._stop_unused_filters()
 
     async def _read_policy(self) -> Configuration:
-        """In a thread, which has to give way to the loop more often than Python's 5 ms: a large policy takes seconds."""
+        """In a thread that gives way to the loop more often than every 5 ms: a large policy takes seconds."""
         usual_s = sys.getswitchinterval()
         sys.setswitchinterval(GIVE_WAY_S)
         try:
