@@ -23,7 +23,9 @@ def test_a_download_arrives_whole(firewall: RunningFirewall, dial: Dial) -> None
     server = BulkServer(MIB)
     with server.serving() as port, dial(firewall.port, port) as sock:
         sock.shutdown(socket.SHUT_WR)
-        assert receive_all(sock) == (server.sent, BYTES)
+        received = receive_all(sock)
+        assert server.done.wait(10)
+        assert received == (server.sent, BYTES)
     [record] = firewall.wait_for_records(1, lambda record: record.port == port)
     assert (record.bytes_received, record.bytes_sent, record.end) == (BYTES, 0, "closed")
 
