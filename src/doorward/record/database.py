@@ -157,7 +157,7 @@ class Database:
             # Closing does this too, but not for a file that was moved; its records would stay behind.
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error:
-            pass
+            pass  # the WAL stays beside the file, and whoever opens that next finds it
         try:
             self._connection.close()
         except sqlite3.Error:

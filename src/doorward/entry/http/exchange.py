@@ -61,6 +61,7 @@ class Exchange:
         self.outer_reusable = False
         self._uploaded = request.framing.kind == NO_BODY
         self._answering = False
+        self._framing_ends_itself = True  # the answer's; False when only closing ends it
         self._switched = False
 
     async def run(self) -> Outcome:
@@ -158,8 +159,6 @@ class Exchange:
             self._framing_ends_itself = response_framing(response, self._request).kind != "close"
         keep_alive = self._request.keep_alive and (response.is_interim or self._framing_ends_itself)
         return response_head(response, self._request, keep_alive=keep_alive)
-
-    _framing_ends_itself = True
 
     def _broken_http(self, error: HttpError) -> Outcome:
         """The server's answer is not acceptable, or the client's body is not."""
