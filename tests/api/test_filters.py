@@ -16,6 +16,7 @@ from doorward.api import (
     EventKind,
     Interest,
     Priority,
+    Scope,
     SessionFilter,
     StreamFilter,
     TerminatingEvent,
@@ -29,7 +30,8 @@ NOTHING = cast(Any, None)
 def test_without_a_word_a_filter_hears_of_every_connect() -> None:
     assert Interest() == Interest.of() == Interest.of(ANY)
     assert Interest().events == {EventKind.CONNECT}
-    assert Interest().clients == set(ClientKind)
+    assert Interest().clients == set(ClientKind) - {ClientKind.FILTER}
+    assert Interest().scope is Scope.PRIMARY
 
 
 def test_an_interest_is_a_value() -> None:

@@ -4,7 +4,14 @@
     ├── CallError             a filter called something where it is not legal; the filter's mistake
     │   ├── BadContext            attach, deny, emulate outside the handlers that allow them
     │   ├── NotConnected          the outer leg does not exist yet
+    │   ├── AlreadyEmulated       another filter has claimed it before
+    │   ├── NotEmulated           only an emulator may call this, or only for what is emulated
+    │   ├── NotSupported          this object has no such operation
+    │   ├── BadArgument           a value that cannot be meant
+    │   ├── AlreadyExists         given once before, and once is all
+    │   ├── NotFound              there is no such filter, bind or protocol
     │   └── Terminating           the object is gone or going
+    ├── AccessDenied          policy or a filter refused what a filter asked for in a client's name
     ├── LinkError             the world said no, or a peer went away
     │   ├── NameNotFound          the name has no address
     │   ├── ConnectionRefused     the peer, or its host, refused
@@ -12,6 +19,16 @@
     │   ├── TimedOut              a deadline passed
     │   │   └── HandshakeTimedOut     a client's, before it had asked for anything
     │   ├── PeerReset             the peer reset the connection
+    │   │   └── TLSTruncated          the wire under TLS ended, and TLS had not
+    │   ├── TLSFailed             no TLS with this peer, or no more
+    │   │   └── TLSUntrusted          the peer's certificate was not accepted
+    │   ├── AddressInUse          the address or port to listen on is taken, or not ours
+    │   ├── UpstreamError         another firewall that the connection was to go through
+    │   │   ├── UpstreamUnavailable   it cannot be reached, or does not speak as it should
+    │   │   ├── UpstreamLoginRefused  it does not accept who we say we are
+    │   │   ├── UpstreamRefused       it refused the destination, or could not reach it
+    │   │   ├── UpstreamNoUdp         the way leads through it, and it carries no datagrams
+    │   │   └── UpstreamNoBind        the way leads through it, and it cannot listen for us
     │   ├── ByteLimitReached      the policy's limit of bytes
     │   └── OutOfResources        descriptors, memory, ports, or a table's cap
     └── FilterError           a filter ended its own connection
@@ -48,6 +65,7 @@ class ReplyHint(enum.StrEnum):
     NETWORK_UNREACHABLE = "network unreachable"
     HOST_UNREACHABLE = "host unreachable"
     TIMED_OUT = "timed out"
+    ADDRESS_IN_USE = "address in use"
     BUSY = "busy"
     FAILED = "failed"
 
@@ -91,10 +109,64 @@ class NotConnected(CallError):
     slug = "not_connected"
 
 
+class AlreadyEmulated(CallError):
+    """A connection is emulated by one filter only; the first claim stands."""
+
+    slug = "already_emulated"
+
+
+class NotEmulated(CallError):
+    """Legal for emulated connections only: what the firewall carries itself, it counts and names itself."""
+
+    slug = "not_emulated"
+
+
+class NotSupported(CallError):
+    """This object cannot do that: datagrams on a stream, say, or an accept on what does not listen."""
+
+    slug = "not_supported"
+
+
+class BadArgument(CallError):
+    """A value that cannot be meant. The detail names it."""
+
+    slug = "bad_argument"
+
+
+class AlreadyExists(CallError):
+    """It was given before, and can be given once."""
+
+    slug = "already_exists"
+
+
+class NotFound(CallError):
+    """There is nothing of that name or address."""
+
+    slug = "not_found"
+
+
 class Terminating(CallError):
     """The connection, socket or session has ended."""
 
     slug = "terminating"
+
+
+class AccessDenied(DoorwardError):
+    """What a filter asked for in a client's name is not allowed to that client. `reason` is policy's, or a filter's."""
+
+    slug = "access_denied"
+    hint = ReplyHint.NOT_ALLOWED
+
+    def __init__(
+        self, reason: str = "access_denied", detail: str = "", *, hint: ReplyHint = ReplyHint.NOT_ALLOWED
+    ) -> None:
+        super().__init__(detail or reason)
+        self._reason = slug_or(reason, self.slug)
+        self.hint = hint  # type: ignore[misc]  # of this refusal, in place of the class's
+
+    @property
+    def reason(self) -> str:
+        return self._reason
 
 
 class LinkError(DoorwardError):
@@ -144,6 +216,85 @@ class PeerReset(LinkError):
     """The peer reset the connection (RST), or it broke."""
 
     slug = "reset"
+
+
+class TLSTruncated(PeerReset):
+    """The wire ended without the peer's close_notify: whether that was all it had to say, nobody knows."""
+
+    slug = "tls_truncated"
+
+
+class TLSFailed(LinkError):
+    """The handshake failed, or a record was not what TLS allows. The detail is OpenSSL's reason."""
+
+    slug = "tls_failed"
+
+
+class TLSUntrusted(TLSFailed):
+    """The peer's certificate was not accepted: of an unknown authority, expired, or not for the name asked for."""
+
+    slug = "tls_untrusted"
+
+
+class AddressInUse(LinkError):
+    """The address to listen on is taken, or is none of this machine's."""
+
+    slug = "address_in_use"
+    hint = ReplyHint.ADDRESS_IN_USE
+
+
+class UpstreamError(LinkError):
+    """Another firewall, the upstream of that name, on the way to the destination."""
+
+    slug = "upstream_unavailable"
+
+    def __init__(self, detail: str = "", *, upstream: str = "", side: Side = Side.OURS) -> None:
+        super().__init__(f'upstream "{upstream}": {detail}' if upstream else detail, side=side)
+        self.upstream = upstream
+
+
+class UpstreamUnavailable(UpstreamError):
+    """It could not be reached, or broke off. `asked`: once it knew the destination, which may be the cause."""
+
+    retry = True
+    asked = False
+
+
+class UpstreamLoginRefused(UpstreamError):
+    """It wants a login that we do not have, or refuses the one that we have."""
+
+    slug = "upstream_login_refused"
+
+
+class UpstreamRefused(UpstreamError):
+    """It answered that it will not or cannot connect to the destination; `hint` says which, as far as it did."""
+
+    slug = "upstream_refused"
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        upstream: str = "",
+        side: Side = Side.OURS,
+        hint: ReplyHint = ReplyHint.FAILED,
+    ) -> None:
+        super().__init__(detail, upstream=upstream, side=side)
+        self.hint = hint  # type: ignore[misc]  # of this answer, in place of the class's
+
+
+class UpstreamNoUdp(UpstreamError):
+    """Datagrams whose way leads through an upstream are not sent at all."""
+
+    slug = "upstream_no_udp"
+    hint = ReplyHint.NOT_ALLOWED
+
+
+class UpstreamNoBind(UpstreamError):
+    """A peer cannot come through an upstream, so nobody listens for it here either."""
+
+    slug = "upstream_no_bind"
+    hint = ReplyHint.NOT_ALLOWED
 
 
 class ByteLimitReached(LinkError):

@@ -13,16 +13,30 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
 from doorward.api.contracts import Priority
 from doorward.api.events import EventKind
 
 if TYPE_CHECKING:
-    from doorward.api.contracts import Connection, Firewall, Session, Socket
-    from doorward.api.events import ConnectEvent, EstablishedEvent, TerminatingEvent
+    from doorward.api.contracts import Connection, Firewall, Session
+    from doorward.api.events import (
+        AcceptEvent,
+        BindEvent,
+        ConnectEvent,
+        EstablishedEvent,
+        ListenEvent,
+        ResolveEvent,
+        TerminatingEvent,
+        UdpDestinationEvent,
+    )
+    from doorward.api.sockets import Socket
 
 ANY: Final = "any"
+
+# A `Socket`, and None for who emulates. A filter knows which of the two it is, so it writes its own `pump` with
+# `external: Socket` or `external: None`; a union here would have every filter prove what it cannot but know.
+External: TypeAlias = Any
 
 
 class ClientKind(enum.StrEnum):
@@ -30,6 +44,22 @@ class ClientKind(enum.StrEnum):
 
     SOCKS = "socks"
     HTTP = "http"
+    FILTER = "filter"  # a filter of this firewall, in a session's name
+
+
+# Everybody but filters themselves: a filter that opened a socket on hearing of one would never come to an end.
+CLIENTS: Final = frozenset(ClientKind) - {ClientKind.FILTER}
+
+
+class Scope(enum.StrEnum):
+    """Connections that clients ask for are primary; those that a filter has promised are secondary."""
+
+    PRIMARY = "primary"
+    SECONDARY = "secondary"
+    ANY = "any"
+
+    def includes(self, is_secondary: bool) -> bool:
+        return self is Scope.ANY or (self is Scope.SECONDARY) == is_secondary
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,28 +67,35 @@ class Interest:
     """What a filter wants to hear of. A protocol nobody is interested in never enters a filter path.
 
     `protocols` are names from the policy file (`http`), `tcp/443`, `tcp/8000-8999`, or ANY; the policy file's own
-    `protocols` for this filter, when given, take their place. `events` adds ESTABLISHED for who wants it;
-    terminating needs no registration. `clients` narrows by the way clients came in.
+    `protocols` for this filter, when given, take their place. They do not narrow RESOLVE, which comes before any
+    port is known. `events` adds ESTABLISHED for who wants it of every connection; terminating needs no
+    registration, nor does ESTABLISHED for who has promised the connection. `clients` narrows by the way clients
+    came in; sockets that filters make in a client's name (FILTER) are heard of only by who asks for them.
+    A secondary connection is associated as the one that promised it; `scope` says which of both to hear of.
     """
 
     protocols: tuple[str, ...] = (ANY,)
     events: frozenset[EventKind] = frozenset({EventKind.CONNECT})
-    clients: frozenset[ClientKind] = frozenset(ClientKind)
+    clients: frozenset[ClientKind] = CLIENTS
+    scope: Scope = Scope.PRIMARY
 
     @staticmethod
     def of(
         *protocols: str,
         events: Iterable[EventKind] = (EventKind.CONNECT,),
-        clients: Iterable[ClientKind] = tuple(ClientKind),
+        clients: Iterable[ClientKind] = CLIENTS,
+        scope: Scope = Scope.PRIMARY,
     ) -> Interest:
         """`Interest.of("http", "tcp/8080")`: the same with less punctuation."""
-        return Interest(protocols or (ANY,), frozenset(events), frozenset(clients))
+        return Interest(protocols or (ANY,), frozenset(events), frozenset(clients), scope)
 
 
 class ApplicationFilter:
     """A plug-in. One instance lives as long as the policy names it unchanged; `settings` come from the policy file."""
 
     interest: ClassVar[Interest] = Interest()
+    # A filter that makes its protocol work at all cannot be gone on without: `fail = "open"` is refused for it.
+    defines_protocol: ClassVar[bool] = False
 
     def __init__(self, settings: Mapping[str, Any] | None = None) -> None:
         self.settings: Mapping[str, Any] = settings or {}
@@ -68,6 +105,13 @@ class ApplicationFilter:
 
     async def stop(self) -> None:
         """Called once when the filter leaves, after the last event of its sessions."""
+
+    def compile_settings(self, settings: Mapping[str, Any]) -> object:
+        """What events shall carry as `settings` for a rule: the filter's own settings, overlaid by that rule's.
+
+        Called once for each reload and each different set; unchanged ones keep the object. Raising refuses the policy.
+        """
+        return settings
 
     def session_filter(self, session: Session) -> SessionFilter:
         """The object that receives this session's events; called at the first event that concerns the filter."""
@@ -82,10 +126,25 @@ class SessionFilter:
     """
 
     async def on_connect(self, event: ConnectEvent) -> None:
-        """A connection that policy allowed: attach, deny, or let it be."""
+        """A connection that policy allowed: attach, emulate, deny, or let it be."""
+
+    async def on_udp_destination(self, event: UdpDestinationEvent) -> None:
+        """A new peer of a UDP mapping: attach for it, deny it, or let it be."""
+
+    async def on_bind(self, event: BindEvent) -> None:
+        """A port on the client's behalf: deny, emulate, narrow, for UDP attach, or let it be."""
+
+    async def on_listen(self, event: ListenEvent) -> None:
+        """The firewall listens for the client: to be noted, not to be denied."""
+
+    async def on_accept(self, event: AcceptEvent) -> None:
+        """A peer has arrived: attach, deny, or let it be."""
+
+    async def on_resolve(self, event: ResolveEvent) -> None:
+        """A name or address, before and after it is looked up: set the answer, deny it, or let it be."""
 
     async def on_established(self, event: EstablishedEvent) -> None:
-        """The outer leg stands."""
+        """Both legs stand."""
 
     async def on_terminating(self, event: TerminatingEvent) -> None:
         """It is over."""
@@ -97,7 +156,8 @@ class DataFilter:
     Returning from `pump` means "I have seen enough": what follows flows past this filter, and once every filter
     of a chain has returned, the bytes leave Python for good. Raising means that both sides are closed, with the
     reason on record; raise `Refuse("my_reason")` to do so on purpose. Half-close is yours to pass on: `b""` from
-    one socket means `await other.shutdown()`.
+    one socket means `await other.shutdown()`. Datagram filters use `recv_from` and `send_to`; the address is the
+    far end on either side.
     """
 
     interest: ClassVar[Interest] = Interest()
@@ -106,8 +166,11 @@ class DataFilter:
     settings: Mapping[str, Any] = {}
     context: object = None
 
-    async def pump(self, internal: Socket, external: Socket, connection: Connection) -> None:
-        """Carry bytes both ways until there is nothing more to see. Must be defined."""
+    async def pump(self, internal: Socket, external: External, connection: Connection) -> None:
+        """Carry bytes both ways until there is nothing more to see. Must be defined.
+
+        `external` is None for who emulates: this filter is the server then, and returning ends the connection.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define pump(internal, external, connection)")
 
 
