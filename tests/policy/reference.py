@@ -43,7 +43,10 @@ NETWORKS: Final = [
 ]
 HOSTS: Final = ["localhost", "a.org", "b.a.org", "org"]
 PATTERNS: Final = ["localhost", "a.org", "*.a.org", ".a.org", ".org"]
-PORTS: Final = [PortRange("tcp", 443, 443), PortRange("tcp", 1, 1000), PortRange("udp", 53, 53)]
+PORTS: Final = [
+    *(PortRange("tcp", 443, 443), PortRange("tcp", 1, 1000), PortRange("udp", 53, 53)),
+    *(PortRange("tcp-in", 0, 65_535), PortRange("tcp-in", 443, 8080), PortRange("udp-in", 53, 53)),
+]
 
 
 def maybe_some(values: Sequence[object]) -> st.SearchStrategy[object]:
@@ -68,11 +71,11 @@ RULES: Final = st.lists(
 
 INPUTS: Final = st.builds(
     Inputs,
-    transport=st.sampled_from(["tcp", "udp"]),
+    transport=st.sampled_from(["tcp", "udp", "tcp-in", "udp-in"]),
     client=st.sampled_from(ADDRESSES),
-    host=st.sampled_from(HOSTS),
+    host=st.sampled_from([None, *HOSTS]),
     address=st.sampled_from([UNKNOWN, *ADDRESSES]),
-    port=st.sampled_from([53, 443, 8080]),
+    port=st.sampled_from([0, 53, 443, 8080]),
     user=st.sampled_from([None, UNKNOWN, "kim", "lee"]),
     groups=st.sampled_from([frozenset(), frozenset({"staff"})]),
     minute_of_week=st.sampled_from([0, 9, 10, 119, 120, 9_999, 10_079]),
@@ -130,9 +133,18 @@ def _inside(rule: Rule, address: IPAddress, among: tuple[IPNetwork, ...]) -> boo
 
 def _protocol_from_when(rule: Rule, inputs: Inputs) -> bool:
     return (
-        (rule.ports is None or any(ports.covers(inputs.transport, inputs.port) for ports in rule.ports))
+        _protocol(rule, inputs)
         and (rule.sources is None or _inside(rule, inputs.client, rule.sources))
         and (rule.windows is None or contains(rule.windows, inputs.minute_of_week))
+    )
+
+
+def _protocol(rule: Rule, inputs: Inputs) -> bool:
+    if rule.ports is None:
+        return rule.action is Action.DENY or inputs.transport in ("tcp", "udp")
+    return any(
+        transport == inputs.transport and first <= inputs.port <= last
+        for transport, first, last in rule.ports
     )
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from doorward.policy.address import forms
 from doorward.policy.candidates import UNSURE, Candidates, aligned_blocks
-from doorward.policy.model import UNKNOWN, Action, Inputs, PortRange, Rule
+from doorward.policy.model import UNKNOWN, Action, Inputs, PortRange, Rule, Transport
 
 ANYONE = Inputs("tcp", ip_address("192.0.2.1"), None, ip_address("198.51.100.1"), 443, None, frozenset(), 0)
 
@@ -36,6 +36,14 @@ def test_only_rules_about_the_destination_are_tried_in_their_order() -> None:
     ]
     assert numbers(rules, ANYONE._replace(host="example.org")) == [0, 1, 3, 5, 7, 9]
     assert numbers(rules, ANYONE) == [0, 3, 5, 7, 9]
+
+
+def test_each_transport_has_ports_of_its_own() -> None:
+    transports: tuple[Transport, ...] = ("tcp", "udp", "tcp-in", "udp-in")
+    rules = [Rule(name, Action.ALLOW, ports=(PortRange(name, 443, 443),)) for name in transports]
+    tried = [numbers(rules, ANYONE._replace(transport=name)) for name in transports]
+    assert tried == [[0], [1], [2], [3]]
+    assert numbers(rules[3:], ANYONE._replace(transport="udp-in")) == [0]
 
 
 def test_before_the_name_is_resolved_network_rules_are_tried_by_port_and_plain_deny_rules_are_not() -> None:

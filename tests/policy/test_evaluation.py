@@ -17,6 +17,7 @@ from doorward.policy.model import (
     IPNetwork,
     PortRange,
     Rule,
+    Transport,
     Window,
 )
 
@@ -266,6 +267,48 @@ def test_loopback_in_disguise_is_opened_by_that_very_address_only() -> None:
         judge(inputs, allow(to_networks=networks("64:ff9b::/96", "127.0.0.0/8"))).reason == "guarded_loopback"
     )
     assert judge(inputs, allow(to_networks=networks("64:ff9b::7f00:1/128"))).allowed
+
+
+LISTENING: Final = ASKED._replace(transport="tcp-in", port=5000, address=UNKNOWN)
+ARRIVING: Final = LISTENING._replace(address=ip_address("198.51.100.1"))
+IN: Final = (PortRange("tcp-in", 5000, 5100),)
+
+
+@pytest.mark.parametrize("transport", ["tcp-in", "udp-in"])
+def test_any_opens_no_listening_port_and_closes_every_one(transport: Transport) -> None:
+    for inputs in (LISTENING._replace(transport=transport), ARRIVING._replace(transport=transport)):
+        assert answer(inputs, allow()) == DEFAULT
+        assert answer(inputs, allow(to_networks=networks("0.0.0.0/0"))) == DEFAULT
+        assert answer(inputs, deny(), allow(ports=(PortRange(transport, 0, 65_535),)))[2] == "deny"
+    assert judge(ARRIVING._replace(transport="udp"), allow()).allowed
+
+
+def test_ports_of_one_transport_are_not_those_of_another() -> None:
+    transports: tuple[Transport, ...] = ("tcp", "udp", "tcp-in", "udp-in")
+    for wanted in transports:
+        for asked in transports:
+            rule = allow(ports=(PortRange(wanted, 0, 65_535),))
+            assert judge(ARRIVING._replace(transport=asked), rule).allowed is (wanted == asked)
+
+
+def test_a_bind_is_refused_at_once_or_hangs_on_the_peer_and_each_peer_is_judged() -> None:
+    to = networks("198.51.100.0/24")
+    rule = allow(ports=IN, to_networks=to)
+    assert judge(LISTENING, rule).needs == "address"
+    assert judge(LISTENING, allow(ports=IN)).needs == "address"
+    assert answer(LISTENING._replace(port=5101), rule) == DEFAULT
+    assert answer(LISTENING, deny(ports=IN), rule)[2] == "deny"
+    assert judge(LISTENING, deny(ports=IN, to_networks=to), allow(ports=IN)).needs == "address"
+    assert judge(LISTENING._replace(user=UNKNOWN), allow(ports=IN, users=frozenset({"kim"}))).needs == "user"
+    assert judge(ARRIVING, rule).allowed
+    assert answer(ARRIVING._replace(address=ip_address("203.0.113.1")), rule) == DEFAULT
+    assert answer(ARRIVING, deny(ports=IN, to_networks=to), allow(ports=IN))[2] == "deny"
+
+
+def test_a_guarded_peer_arrives_only_where_a_rule_names_it_outright() -> None:
+    inputs = ARRIVING._replace(address=ip_address("127.0.0.1"))
+    assert answer(inputs, allow(ports=IN))[1] == "guarded_loopback"
+    assert judge(inputs, allow(ports=IN, to_networks=networks("127.0.0.0/8"))).allowed
 
 
 # What follows holds the indexed judge against one that knows no index, on policies small enough to collide.

@@ -91,6 +91,32 @@ def test_a_long_list_is_shown_in_part_with_its_number() -> None:
     assert tried.wanted == "tcp/1, tcp/2, tcp/3, tcp/4, tcp/5, tcp/6 and 94 more"
 
 
+def test_a_listening_port_needs_a_rule_that_names_it() -> None:
+    listening = ASKED._replace(transport="tcp-in", port=5000, host=None, address=UNKNOWN)
+    rules = [
+        Rule("anything", Action.ALLOW, 1),
+        Rule("ports", Action.ALLOW, 2, ports=(PortRange("tcp-in", 1, 9), PortRange("tcp", 0, 65_535))),
+        Rule("peers", Action.ALLOW, 3, (), (ip_network("192.0.2.0/24"),)),
+        Rule(
+            "peers",
+            Action.ALLOW,
+            3,
+            None,
+            (ip_network("192.0.2.0/24"),),
+            ports=(PortRange("tcp-in", 0, 65_535),),
+        ),
+    ]
+    assert explain(rules, listening) == (
+        Tried(
+            "anything", 1, "no match", "protocol", '"tcp-in" by name; "any" does not open it', "tcp-in/5000"
+        ),
+        Tried("ports", 2, "no match", "protocol", "tcp-in/1-9, tcp", "tcp-in/5000"),
+        Tried("peers", 3, "no match", "protocol", '"tcp-in" by name; "any" does not open it', "tcp-in/5000"),
+        Tried("peers", 3, "needs", "to", "192.0.2.0/24", "a peer not known yet"),
+    )
+    assert explain([Rule("nothing", Action.DENY, 1)], listening)[0].outcome == "match"
+
+
 @given(RULES, INPUTS)
 def test_the_explanation_ends_with_the_rule_that_the_judge_names(
     rules: tuple[Rule, ...], inputs: Inputs

@@ -15,7 +15,18 @@ from heapq import merge
 from itertools import chain
 from typing import Final
 
-from doorward.policy.model import UNKNOWN, Action, Inputs, IPAddress, IPNetwork, PortRange, Rule, Unknown
+from doorward.policy.model import (
+    TRANSPORTS,
+    UNKNOWN,
+    Action,
+    Inputs,
+    IPAddress,
+    IPNetwork,
+    PortRange,
+    Rule,
+    Transport,
+    Unknown,
+)
 from doorward.policy.names import NameIndex
 from doorward.policy.networks import NetworkIndex, PrefixIndex
 
@@ -129,17 +140,17 @@ class _PortIndex:
     """Port ranges of rules, each cut into aligned blocks and looked up like a network."""
 
     def __init__(self, pairs: list[tuple[PortRange, int]]) -> None:
-        self._tcp = PrefixIndex(16, _entries("tcp", pairs))
-        self._udp = PrefixIndex(16, _entries("udp", pairs))
+        self._transports = {name: PrefixIndex(16, _entries(name, pairs)) for name in TRANSPORTS}
+        self._any = any(map(bool, self._transports.values()))
 
     def __bool__(self) -> bool:
-        return bool(self._tcp) or bool(self._udp)
+        return self._any
 
     def runs(self, inputs: Inputs) -> Runs:
-        return (self._tcp if inputs.transport == "tcp" else self._udp).runs(inputs.port)
+        return self._transports[inputs.transport].runs(inputs.port)
 
 
-def _entries(transport: str, pairs: list[tuple[PortRange, int]]) -> Iterator[tuple[int, int, int]]:
+def _entries(transport: Transport, pairs: list[tuple[PortRange, int]]) -> Iterator[tuple[int, int, int]]:
     for port_range, code in pairs:
         if port_range.transport == transport:
             for start, length in aligned_blocks(port_range.first, port_range.last):

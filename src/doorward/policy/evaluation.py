@@ -16,7 +16,17 @@ from doorward.policy.address import forms
 from doorward.policy.candidates import UNSURE, Candidates
 from doorward.policy.explanation import explain
 from doorward.policy.guard import LOCALHOST, LOOPBACK, Guarded, guard
-from doorward.policy.model import UNKNOWN, Action, Decision, Inputs, IPAddress, IPNetwork, Rule, Tried
+from doorward.policy.model import (
+    INBOUND,
+    UNKNOWN,
+    Action,
+    Decision,
+    Inputs,
+    IPAddress,
+    IPNetwork,
+    Rule,
+    Tried,
+)
 from doorward.policy.networks import AddressSet
 from doorward.policy.schedule import contains
 
@@ -37,7 +47,7 @@ class Policy:
         self.names_users = any(rule.users is not None or rule.groups is not None for rule in self.rules)
         self._candidates = Candidates(self.rules)
         sets: dict[tuple[IPNetwork, ...], AddressSet] = {}
-        self._prepared = tuple(_Prepared(rule, sets) for rule in self.rules)
+        self._prepared = tuple(Prepared(rule, sets) for rule in self.rules)
 
     def judge(self, inputs: Inputs) -> Decision:
         """Allow, deny, or needs a field; never an exception. An allowed address has passed the guard.
@@ -99,7 +109,7 @@ class Policy:
         return Decision(Action.NEEDS, reason, inputs, self.revision, rule.name, rule.line, field)
 
 
-class _Prepared:
+class Prepared:
     """One rule, made ready to be tested quickly; `to` is the business of the candidates."""
 
     __slots__ = ("_groups", "_ports", "_sources", "_users", "_windows", "allows", "names_users", "rule")
@@ -129,6 +139,8 @@ class _Prepared:
                     break
             else:
                 return False
+        elif self.allows and inputs.transport in INBOUND:
+            return False  # nobody opens a listening port by "any"
         if self._sources is not None:
             judged = client_forms[:1] if self.allows else client_forms
             if not any(form in self._sources for form in judged):

@@ -11,7 +11,17 @@ from typing import Final, Literal, NamedTuple
 
 from doorward.policy.address import forms
 from doorward.policy.guard import LOCALHOST, LOOPBACK, Guarded, guard
-from doorward.policy.model import UNKNOWN, Action, Inputs, IPAddress, IPNetwork, Rule, Tried
+from doorward.policy.model import (
+    PORT_MAX,
+    UNKNOWN,
+    Action,
+    Inputs,
+    IPAddress,
+    IPNetwork,
+    PortRange,
+    Rule,
+    Tried,
+)
 from doorward.policy.names import matches
 from doorward.policy.schedule import DAYS, MINUTES_PER_DAY, contains
 
@@ -76,14 +86,20 @@ def _try_rule(rule: Rule, inputs: Inputs, guarded: Guarded | None) -> tuple[_Tes
 
 
 def _test_protocol(rule: Rule, inputs: Inputs) -> _Test:
-    if rule.ports is None:
-        return _Test("protocol", "match", "any", "")
-    fits = any(ports.covers(inputs.transport, inputs.port) for ports in rule.ports)
-    wanted = _listed(
-        f"{transport}/{first}" if first == last else f"{transport}/{first}-{last}"
-        for transport, first, last in rule.ports
-    )
-    return _Test("protocol", _standing(fits), wanted, f"{inputs.transport}/{inputs.port}")
+    got = f"{inputs.transport}/{inputs.port}"
+    fits = rule.covers(inputs.transport, inputs.port)
+    if rule.ports is not None:
+        return _Test("protocol", _standing(fits), _listed(map(_ports, rule.ports)), got)
+    if not fits:
+        return _Test("protocol", "no match", f'"{inputs.transport}" by name; "any" does not open it', got)
+    return _Test("protocol", "match", "any", "")
+
+
+def _ports(ports: PortRange) -> str:
+    transport, first, last = ports
+    if (first, last) == (0, PORT_MAX):
+        return transport
+    return f"{transport}/{first}" if first == last else f"{transport}/{first}-{last}"
 
 
 def _test_from(rule: Rule, inputs: Inputs) -> _Test:
@@ -155,7 +171,7 @@ def _standing(fits: bool) -> Standing:
 
 def _destination(inputs: Inputs) -> str:
     if inputs.address is UNKNOWN:
-        return f"{inputs.host} (not resolved yet)"
+        return "a peer not known yet" if inputs.host is None else f"{inputs.host} (not resolved yet)"
     return str(inputs.address) if inputs.host is None else f"{inputs.host} ({inputs.address})"
 
 

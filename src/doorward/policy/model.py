@@ -10,12 +10,17 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
 IPAddress: TypeAlias = IPv4Address | IPv6Address
 IPNetwork: TypeAlias = IPv4Network | IPv6Network
-Transport: TypeAlias = Literal["tcp", "udp"]
+Transport: TypeAlias = Literal["tcp", "udp", "tcp-in", "udp-in"]
+"""`-in`: the firewall listens on a client's behalf, and what arrives there is the client's."""
 
+TRANSPORTS: Final[tuple[Transport, ...]] = get_args(Transport)
+INBOUND: Final[frozenset[Transport]] = frozenset({"tcp-in", "udp-in"})
+
+PORT_MAX: Final = 65_535
 MINUTES_PER_WEEK: Final = 7 * 24 * 60
 
 
@@ -43,6 +48,9 @@ class Inputs(NamedTuple):
     `address` is what the name stands for, or UNKNOWN before it was resolved. `own` says that the address is
     one of the firewall's. `user` is UNKNOWN before the client was asked, None if it cannot say who it is.
     `minute_of_week` counts from Monday 00:00 local time, 0 to 10,079.
+
+    Inbound, `port` is our own port on which the firewall listens, and `address` the peer that arrives; before
+    one has arrived it is UNKNOWN, and `host` is None always.
     """
 
     transport: Transport
@@ -76,7 +84,8 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. A field that is None does not restrict.
+    """One rule. A field that is None does not restrict, with one exception: `ports` None of a rule that allows
+    does not reach the inbound transports, so that nobody opens a listening port without having named it.
 
     `to_networks` and `to_names` are alternatives: either one matching is a match of `to`, and `to` restricts
     as soon as one of them is given. A name pattern is `example.org` (that name), `*.example.org` (any name
@@ -94,9 +103,15 @@ class Rule:
     groups: frozenset[str] | None = None
     windows: tuple[Window, ...] | None = None
 
+    def covers(self, transport: Transport, port: int) -> bool:
+        """Whether `ports` matches."""
+        if self.ports is None:
+            return self.action is Action.DENY or transport not in INBOUND
+        return any(ports.covers(transport, port) for ports in self.ports)
+
 
 class Verdict(NamedTuple):
-    """What one filter said about a connection: `joined`, `attached`, `denied` or `failed`, and why."""
+    """What one filter said about a connection: `joined`, `attached`, `denied`, `failed` or `noted`, and why."""
 
     filter: str
     verdict: str
