@@ -10,6 +10,7 @@ from doorward.config.advice import COMPARISONS_MAX, advise
 from doorward.config.document import Document
 from doorward.config.lines import Lines
 from doorward.config.model import ListenAddress
+from doorward.config.ports import EVERY_PORT
 from doorward.config.problems import Report
 from doorward.policy.address import canonical
 from doorward.policy.evaluation import Policy
@@ -69,6 +70,26 @@ def test_very_many_rules_are_not_all_compared() -> None:
     assert 0 < len(advice([Rule("same", Action.DENY)] * count)) < count
 
 
+IN: tuple[PortRange, ...] = (PortRange("tcp-in", 5000, 5100),)
+
+
+def test_allowing_any_covers_no_rule_about_listening_and_denying_any_covers_all() -> None:
+    later = Rule("listen", Action.ALLOW, ports=IN)
+    assert advice([Rule("any", Action.ALLOW), later]) == []
+    assert advice([Rule("any", Action.ALLOW), Rule("rest", Action.DENY)]) == []
+    assert "can never match" in advice([Rule("any", Action.DENY), later])[0]
+    assert "can never match" in advice([Rule("wide", Action.ALLOW, ports=EVERY_PORT), later])[0]
+
+
+@pytest.mark.parametrize("action", [Action.ALLOW, Action.DENY])
+def test_a_name_where_only_peers_arrive_is_doubted(action: Action) -> None:
+    named = Rule("listen", action, ports=IN, to_names=("example.org",))
+    assert "never match one" in advice([named])[0]
+    assert advice([Rule("both ways", action, ports=EVERY_PORT, to_names=("example.org",))]) == []
+    assert advice([Rule("listen", action, ports=IN)]) == []
+    assert advice([Rule("any", action, to_names=("example.org",))]) == []
+
+
 NETWORKS = st.sampled_from(
     tuple(
         map(
@@ -77,7 +98,12 @@ NETWORKS = st.sampled_from(
         )
     )
 )
-PORTS = st.sampled_from((PortRange("tcp", 1, 1000), PortRange("tcp", 80, 80), PortRange("tcp", 443, 443)))
+PORTS = st.sampled_from(
+    (
+        *(PortRange("tcp", 1, 1000), PortRange("tcp", 80, 80), PortRange("tcp", 443, 443)),
+        *(PortRange("tcp-in", 0, 65_535), PortRange("tcp-in", 80, 80), PortRange("udp", 0, 65_535)),
+    )
+)
 NAMES = st.sampled_from(("localhost", "example.org", "*.example.org", ".example.org"))
 
 
@@ -97,7 +123,7 @@ RULES = st.builds(
 )
 INPUTS = st.builds(
     Inputs,
-    transport=st.just("tcp"),
+    transport=st.sampled_from(("tcp", "udp", "tcp-in", "udp-in")),
     client=NETWORKS.map(lambda network: network[1] if network.num_addresses > 1 else network[0]),
     host=st.sampled_from((None, "localhost", "example.org", "a.example.org")),
     address=NETWORKS.map(lambda network: canonical(network[0])),
@@ -113,7 +139,7 @@ INPUTS = st.builds(
 def test_a_rule_that_is_called_unreachable_never_changes_an_answer(
     first: Rule, second: Rule, inputs: Inputs
 ) -> None:
-    if advice([first, second]):
+    if any("can never match" in doubt for doubt in advice([first, second])):
         with_both = Policy([first, second], "r").judge(inputs)
         alone = Policy([first], "r").judge(inputs)
         assert with_both.action == alone.action

@@ -12,12 +12,16 @@ from typing import Final
 
 from doorward.config.document import Document
 from doorward.config.model import ListenAddress
+from doorward.config.ports import EVERY_PORT
 from doorward.config.problems import Report
-from doorward.policy.model import Action, IPNetwork, PortRange, Rule
+from doorward.policy.model import INBOUND, Action, IPNetwork, PortRange, Rule
 from doorward.policy.names import matches
 
 COMPARISONS_MAX: Final = 300_000
 """Every rule is compared with all earlier ones, which takes part of a second for 700 rules; then it stops."""
+
+
+_EVERY_OUTWARD_PORT: Final = tuple(ports for ports in EVERY_PORT if ports.transport not in INBOUND)
 
 
 def advise(
@@ -30,6 +34,8 @@ def advise(
     """Add warnings to `report`. Expects a document without errors."""
     _advise_on_unused(document, used, report)
     _advise_on_covered(rules, report)
+    _advise_on_nameless_peers(rules, report)
+    _advise_on_filters_of_denials(document, report)
     _advise_on_open_door(listen, rules, report)
 
 
@@ -62,7 +68,7 @@ def _advise_on_covered(rules: Sequence[Rule], report: Report) -> None:
 def _covers(earlier: Rule, later: Rule) -> bool:
     return (
         _destinations_cover(earlier, later)
-        and _ports_cover(earlier.ports, later.ports)
+        and _ports_cover(earlier, later)
         and _networks_cover(earlier.sources, later.sources)
         and _people_cover(earlier, later)
         and (earlier.windows is None or earlier.windows == later.windows)
@@ -117,16 +123,21 @@ def _inside(network: IPNetwork, wide: IPNetwork) -> bool:
     )
 
 
-def _ports_cover(earlier: tuple[PortRange, ...] | None, later: tuple[PortRange, ...] | None) -> bool:
-    if earlier is None:
-        return True
-    return later is not None and all(
+def _ports_cover(earlier: Rule, later: Rule) -> bool:
+    return all(
         any(
             wide.transport == ports.transport and wide.first <= ports.first and ports.last <= wide.last
-            for wide in earlier
+            for wide in _reach(earlier)
         )
-        for ports in later
+        for ports in _reach(later)
     )
+
+
+def _reach(rule: Rule) -> tuple[PortRange, ...]:
+    """The ports of a rule; "any" does not let it open a listening port."""
+    if rule.ports is not None:
+        return rule.ports
+    return EVERY_PORT if rule.action is Action.DENY else _EVERY_OUTWARD_PORT
 
 
 def _people_cover(earlier: Rule, later: Rule) -> bool:
@@ -137,6 +148,21 @@ def _people_cover(earlier: Rule, later: Rule) -> bool:
     return (later.users or frozenset()) <= (earlier.users or frozenset()) and (
         later.groups or frozenset()
     ) <= (earlier.groups or frozenset())
+
+
+def _advise_on_nameless_peers(rules: Sequence[Rule], report: Report) -> None:
+    for index, rule in enumerate(rules):
+        if rule.to_names is not None and rule.ports and all(p.transport in INBOUND for p in rule.ports):
+            report.warning(
+                ("rule", index, "to"),
+                "peers that arrive are known by address alone; names in it never match one",
+            )
+
+
+def _advise_on_filters_of_denials(document: Document, report: Report) -> None:
+    for index, table in enumerate(document.rule):
+        if table.action == "deny" and table.filters:
+            report.warning(("rule", index, "filters"), "what a rule denies reaches no filter")
 
 
 def _advise_on_open_door(listen: Sequence[ListenAddress], rules: Sequence[Rule], report: Report) -> None:

@@ -12,29 +12,13 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from doorward.config.model import Limits
+from doorward.config.texts import Label, Listed, Text, UserName
+from doorward.config.upstream_tables import RouteTable, UpstreamTable
 
 _L: Final = Limits()
 DAY_S: Final = 86_400
 COUNT_MAX: Final = 2**53
 """The largest whole number that every reader of JSON keeps exact."""
-
-# In the patterns, `(?!\n)` is for Python, whose `$` also matches before a final line end.
-Text: TypeAlias = Annotated[str, Meta(min_length=1)]
-Label: TypeAlias = Annotated[
-    str,
-    Meta(
-        pattern=r"^[A-Za-z0-9_.-]{1,64}(?!\n)$",
-        extra={"plain": "1 to 64 letters, digits, dots, hyphens or underscores"},
-    ),
-]
-UserName: TypeAlias = Annotated[
-    str,
-    Meta(
-        pattern=r"^[!#-&(-.0-9;-~]{1,255}(?!\n)$",
-        extra={"plain": '1 to 255 printable ASCII characters other than space, colon, quotes and "/"'},
-    ),
-]
-Listed: TypeAlias = Annotated[list[Text], Meta(min_length=1)]
 
 
 class Table(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -81,7 +65,9 @@ class LogTable(Table):
 class ProtocolTable(Table):
     """A protocol: the ports it stands for."""
 
-    ports: Annotated[Listed, Meta(description="Ports such as tcp/443, udp/53 or tcp/8000-8999.")]
+    ports: Annotated[
+        Listed, Meta(description="Ports such as tcp/443, udp/53, tcp/8000-8999 or tcp-in/5000-5100.")
+    ]
 
 
 class ScheduleTable(Table):
@@ -123,6 +109,11 @@ class FilterTable(Table):
     settings: Annotated[dict[str, Any], Meta(description="Handed to the filter as they are.")] = {}
 
 
+SettingsOrFalse: TypeAlias = Annotated[
+    Any, Meta(extra_json_schema={"anyOf": [{"type": "object"}, {"const": False}]})
+]
+
+
 class RuleTable(Table):
     """A rule. Rules are tried in order, the first full match decides, and what no rule allows is denied."""
 
@@ -134,7 +125,11 @@ class RuleTable(Table):
     ]
     action: Annotated[Literal["allow", "deny"], Meta(description="What happens to what the rule matches.")]
     protocols: Annotated[
-        Listed, Meta(description='Names of protocols, ports such as tcp/8000-8999, or "any" alone.')
+        Listed,
+        Meta(
+            description="Names of protocols, ports such as tcp/8000-8999, or ports on which the firewall may listen "
+            'for the client: tcp-in/5000-5100, tcp-in. "any" alone is everything; to allow, all but the latter.'
+        ),
     ]
     from_: (
         Annotated[
@@ -160,10 +155,18 @@ class RuleTable(Table):
         | UnsetType
     ) = UNSET
     when: Annotated[Listed, Meta(description="Names of schedules. Default: always.")] | UnsetType = UNSET
+    filters: Annotated[
+        dict[Label, SettingsOrFalse],
+        Meta(
+            description="For this rule's traffic, by the name of a filter: settings on top of the filter's own, or "
+            "false: the filter leaves it alone."
+        ),
+    ] = {}
 
 
 _Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=DAY_S)]
 _Count: TypeAlias = Annotated[int, Meta(ge=0, le=COUNT_MAX)]
+_Cap: TypeAlias = Annotated[int, Meta(ge=1, le=COUNT_MAX)]
 
 
 class LimitsTable(Table):
@@ -209,6 +212,55 @@ class LimitsTable(Table):
     sessions_max: Annotated[int, Meta(ge=1, le=COUNT_MAX, description="Sessions remembered at a time.")] = (
         _L.sessions_max
     )
+    udp_idle_timeout_s: Annotated[
+        _Seconds,
+        Meta(
+            description="Seconds without a datagram either way before a UDP destination is forgotten; "
+            "the next datagram to it is judged anew, so a short time costs a verdict and no traffic."
+        ),
+    ] = _L.udp_idle_timeout_s
+    udp_destinations_max: Annotated[
+        _Cap,
+        Meta(
+            description="UDP destinations remembered at a time for one local port of a client: "
+            "room for a busy peer-to-peer program, none for a sweep of the address space."
+        ),
+    ] = _L.udp_destinations_max
+    udp_mappings_per_client_max: Annotated[
+        _Cap,
+        Meta(
+            description="Local UDP ports at a time for one client address; the oldest is closed to admit "
+            "a new one, since UDP has no way to say that nobody needs it any more."
+        ),
+    ] = _L.udp_mappings_per_client_max
+    bind_timeout_s: Annotated[
+        _Seconds,
+        Meta(
+            description="Seconds a port that the firewall listens on for a client waits for its peer; "
+            "two minutes is what SOCKS clients have always been promised."
+        ),
+    ] = _L.bind_timeout_s
+    binds_per_client_max: Annotated[
+        _Cap,
+        Meta(
+            description="Ports on which the firewall listens at a time for one client address; each is "
+            "a port taken from everybody, and programs need one for each transfer."
+        ),
+    ] = _L.binds_per_client_max
+    grant_timeout_s: Annotated[
+        _Seconds,
+        Meta(
+            description="Seconds in which a further connection that a filter announced must come, "
+            "unless the filter says otherwise."
+        ),
+    ] = _L.grant_timeout_s
+    grants_max_per_session: Annotated[
+        _Cap,
+        Meta(
+            description="Further connections that filters may have announced at a time in one session; "
+            "a client that only ever announces them meets this."
+        ),
+    ] = _L.grants_max_per_session
     bytes_max_per_direction: Annotated[
         _Count, Meta(description="Bytes one connection may carry each way; 0: no limit.")
     ] = _L.bytes_max_per_direction
@@ -250,4 +302,10 @@ class Document(Table):
     )
     rule: Annotated[
         list[RuleTable], Meta(description="The rules, in the order in which they are tried.")
+    ] = []
+    upstreams: Annotated[
+        dict[Label, UpstreamTable], Meta(description="Other firewalls, through which connections may go.")
+    ] = {}
+    route: Annotated[
+        list[RouteTable], Meta(description="Which connections go through which upstreams, in order.")
     ] = []

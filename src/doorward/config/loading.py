@@ -19,10 +19,12 @@ from doorward.config.filters import read_filters
 from doorward.config.lines import Lines
 from doorward.config.model import Configuration
 from doorward.config.problems import ConfigurationRefused, Problem, Report
+from doorward.config.routes import read_routes
 from doorward.config.rules import RuleReader
 from doorward.config.settings import read_control_path, read_limits, read_listen, read_log
 from doorward.config.shape import shape
 from doorward.config.source import parse_toml, read_source
+from doorward.config.upstreams import read_upstreams
 from doorward.policy.evaluation import Policy
 
 REVISION_LENGTH = 12
@@ -74,6 +76,8 @@ def _read(data: bytes, text: str, content: Mapping[str, Any], path: Path) -> Rea
     reader = RuleReader(definitions, report)
     rules = [reader.read(index, table) for index, table in enumerate(document.rule)]
     listen = read_listen(document, report)
+    upstreams = read_upstreams(document, directory, listen, report)
+    routes = read_routes(document, reader, upstreams, report)
     revision = hashlib.sha256(data).hexdigest()[:REVISION_LENGTH]
     configuration = Configuration(
         path=path.absolute(),
@@ -86,6 +90,8 @@ def _read(data: bytes, text: str, content: Mapping[str, Any], path: Path) -> Rea
         users=definitions.users,
         filters=read_filters(document, directory, definitions.protocols, report),
         policy=Policy([] if report.failed else rules, revision),
+        upstreams=upstreams,
+        routes=routes,
     )
     if report.failed:
         return Reading(None, tuple(report.problems()))

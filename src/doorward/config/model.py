@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from ssl import SSLContext
 from typing import Any, Literal
 
 from doorward.policy.evaluation import Policy
-from doorward.policy.model import PortRange, Protocols
+from doorward.policy.model import IPAddress, PortRange, Protocols
+from doorward.policy.routes import Routes
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,13 @@ class Limits:
     connections_per_client_max: int = 0  # 0: no limit of its own
     connects_per_minute_per_client_max: int = 0  # 0: no limit
     sessions_max: int = 65_536
+    udp_idle_timeout_s: float = 60.0
+    udp_destinations_max: int = 512  # of one mapping
+    udp_mappings_per_client_max: int = 160
+    bind_timeout_s: float = 120.0  # what the SOCKS4 memo gives the peer of a BIND
+    binds_per_client_max: int = 64
+    grant_timeout_s: float = 60.0
+    grants_max_per_session: int = 256
     bytes_max_per_direction: int = 0  # 0: no limit
     bytes_per_second: int = 0  # each direction of each connection; 0: no limit
 
@@ -66,10 +75,20 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleSetting:
+    """What one rule says to one filter, and where: settings that overlay the filter's own, or None: leave it alone."""
+
+    rule: str
+    settings: Mapping[str, Any] | None
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class FilterSetting:
     """One `[[filter]]`: `use` is a file (already absolute) or the name of an installed filter.
 
-    `protocols` None leaves the association to the filter's own interest. `settings` is handed to the filter.
+    `protocols` None leaves the association to the filter's own interest. `settings` is handed to the filter; `rules`
+    holds what rules say to it, in their order.
     """
 
     name: str
@@ -79,6 +98,34 @@ class FilterSetting:
     protocol_names: tuple[str, ...] = ()
     fail: Literal["closed", "open"] = "closed"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    rules: tuple[RuleSetting, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamTls:
+    """TLS towards an upstream. `context` holds the certificates as they were when the policy was read."""
+
+    server_name: str
+    context: SSLContext
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """One `[upstreams.NAME]`. `host` is an address, or a name to look up; `password` is never shown.
+
+    `through` is the upstream by which this one is reached. `send` says what it is asked for.
+    """
+
+    name: str
+    kind: Literal["socks5", "http"]
+    host: str | IPAddress
+    port: int
+    line: int = 0
+    tls: UpstreamTls | None = None
+    user: str | None = None
+    password: str = field(default="", repr=False)
+    through: str | None = None
+    send: Literal["address", "name"] = "address"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,3 +142,5 @@ class Configuration:
     users: Mapping[str, User]
     filters: tuple[FilterSetting, ...]
     policy: Policy
+    upstreams: Mapping[str, Upstream] = field(default_factory=dict)
+    routes: Routes = field(default_factory=Routes)

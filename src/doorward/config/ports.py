@@ -14,13 +14,14 @@ from typing import Final, cast
 from doorward.config.document import ProtocolTable
 from doorward.config.lines import KeyPath
 from doorward.config.problems import Report
-from doorward.policy.model import PortRange, Protocols, Transport
+from doorward.policy.model import PORT_MAX, TRANSPORTS, PortRange, Protocols, Transport
 
 ANY: Final = "any"
-PORT_MAX: Final = 65_535
-EVERY_PORT: Final = (PortRange("tcp", 1, PORT_MAX), PortRange("udp", 1, PORT_MAX))
+EVERY_PORT: Final = tuple(PortRange(transport, 0, PORT_MAX) for transport in TRANSPORTS)
+RESERVED: Final = (ANY, *TRANSPORTS)
+"""Words that stand for every port, of every transport or of one."""
 
-_PORTS: Final = re.compile(r"(tcp|udp)/([0-9]{1,5})(?:-([0-9]{1,5}))?")
+_PORTS: Final = re.compile(r"((?:tcp|udp)(?:-in)?)(?:/([0-9]{1,5})(?:-([0-9]{1,5}))?)?")
 
 _BUILT_IN: Final = {
     "http": "tcp/80",
@@ -75,17 +76,24 @@ _BUILT_IN: Final = {
 
 
 def parse_ports(text: str) -> PortRange:
-    """What `tcp/443`, `udp/53` or `tcp/8000-8999` stands for. Raises ValueError with a helpful sentence."""
+    """What `tcp/443`, `udp/53`, `tcp/8000-8999` or `tcp-in/5000-5100` stands for; `tcp-in` alone is every port.
+
+    Every port includes 0, with which a client asks the firewall to choose one to listen on. Raises ValueError
+    with a helpful sentence.
+    """
     found = _PORTS.fullmatch(text)
     if not found:
-        raise ValueError("ports are written tcp/443, udp/53 or tcp/8000-8999")
+        raise ValueError("ports are written tcp/443, udp/53, tcp/8000-8999 or tcp-in/5000-5100")
+    transport = cast(Transport, found[1])
+    if found[2] is None:
+        return PortRange(transport, 0, PORT_MAX)
     first = int(found[2])
     last = int(found[3] or first)
     if not 1 <= first <= PORT_MAX or not 1 <= last <= PORT_MAX:
         raise ValueError(f"a port is a number from 1 to {PORT_MAX}")
     if last < first:
-        raise ValueError(f"the range ends before it begins; did you mean {found[1]}/{last}-{first}?")
-    return PortRange(cast(Transport, found[1]), first, last)
+        raise ValueError(f"the range ends before it begins; did you mean {transport}/{last}-{first}?")
+    return PortRange(transport, first, last)
 
 
 BUILT_IN: Final[Mapping[str, tuple[PortRange, ...]]] = {
@@ -98,8 +106,8 @@ def read_protocols(tables: Mapping[str, ProtocolTable], report: Report) -> Proto
     ports: dict[str, tuple[PortRange, ...]] = {}
     for name, table in tables.items():
         path = ("protocols", name)
-        if name == ANY:
-            report.error(path, '"any" stands for every port and cannot be defined')
+        if name in RESERVED:
+            report.error(path, f'"{name}" stands for every port and cannot be defined')
         ranges = (
             _parsed(text, (*path, "ports", index), report) for index, text in enumerate(table.ports) if text
         )
@@ -110,14 +118,17 @@ def read_protocols(tables: Mapping[str, ProtocolTable], report: Report) -> Proto
 def read_ports(
     entries: Sequence[str], path: KeyPath, protocols: Protocols, report: Report
 ) -> tuple[PortRange, ...] | None:
-    """The ports that a list of protocol names and ports stands for; None for `any`, which stands alone."""
+    """The ports that a list of protocol names and ports stands for; None for `any`, which stands alone.
+
+    What None reaches is for the reader to say: a rule that allows does not open inbound ports with it.
+    """
     found: list[PortRange] = []
     for index, entry in enumerate(entries):
         place = (*path, index)
         if entry == ANY:
             if len(entries) > 1:
                 report.error(place, '"any" is every port already and stands alone')
-        elif "/" in entry:
+        elif "/" in entry or entry in RESERVED:
             ports = _parsed(entry, place, report)
             found += [ports] if ports else []
         elif entry in protocols.ports:
@@ -125,7 +136,7 @@ def read_ports(
         elif entry.isascii() and entry.isdigit():
             report.error(place, f'"{entry}": say which transport, as in "tcp/{entry}"')
         elif entry:
-            report.unknown(place, "protocol", entry, [*protocols.ports, ANY])
+            report.unknown(place, "protocol", entry, [*protocols.ports, *RESERVED])
     return None if ANY in entries else tuple(dict.fromkeys(found))
 
 

@@ -16,6 +16,7 @@ from doorward.config.document import RuleTable
 from doorward.config.lines import KeyPath
 from doorward.config.ports import read_ports
 from doorward.config.problems import Report, did_you_mean
+from doorward.config.upstream_tables import RouteTable
 from doorward.policy.address import BadHost, parse_host
 from doorward.policy.model import Action, IPNetwork, PortRange, Rule, Window
 from doorward.policy.names import parse_pattern
@@ -56,6 +57,23 @@ class RuleReader:
             users=users,
             groups=groups,
             windows=self._once(table.when, (*path, "when"), self._windows),
+        )
+
+    def read_route(self, index: int, table: RouteTable) -> Rule:
+        """What a route is for, as a rule that allows; mistakes as for `read`."""
+        path = ("route", index)
+        networks, names = self._once(table.to, (*path, "to"), self._destinations) or (None, None)
+        users, groups = self._once(table.users, (*path, "users"), self._people) or (None, None)
+        return Rule(
+            name=table.name,
+            action=Action.ALLOW,
+            line=self._report.line(path),
+            sources=self._once(table.from_, (*path, "from"), self._sources),
+            to_networks=networks,
+            to_names=names,
+            ports=self._once(table.protocols, (*path, "protocols"), self._ports),
+            users=users,
+            groups=groups,
         )
 
     def _once(

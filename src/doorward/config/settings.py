@@ -13,9 +13,9 @@ import msgspec
 from doorward.config.document import Document
 from doorward.config.lines import KeyPath
 from doorward.config.model import Limits, ListenAddress, LogSettings
-from doorward.config.ports import PORT_MAX
 from doorward.config.problems import Report
 from doorward.config.source import kind_of
+from doorward.policy.model import PORT_MAX
 
 SOCKET_PATH_BYTES_MAX: Final = 107
 """What fits into `sun_path` with its final zero (unix(7))."""

@@ -109,6 +109,8 @@ def _wrong_leaf(value: object, kind: types.Type, plain: str) -> str:
             if kind.pattern is None or re.search(kind.pattern, value):
                 return ""
             return f'"{value}" cannot be a name here: expected {plain}'
+        case types.BoolType() if isinstance(value, bool):
+            return ""
         case types.IntType() if isinstance(value, int) and not isinstance(value, bool):
             in_range = _in_range(value, kind)
         case types.FloatType() if isinstance(value, int | float) and not isinstance(value, bool):
@@ -154,6 +156,8 @@ def _expected(kind: types.Type, plain: str) -> str:
             return f"{noun} {low} to {kind.le:.16g}"
         case types.LiteralType():
             return " or ".join(f'"{choice}"' for choice in kind.values)
+        case types.BoolType():
+            return "true or false"
         case types.ListType():
             return "a list of " + (
                 "tables" if isinstance(_bare(kind.item_type)[0], types.StructType) else "texts"
@@ -196,6 +200,8 @@ def _stand_in(kind: types.Type) -> Any:
             return {}
         case types.LiteralType():
             return kind.values[0]
+        case types.BoolType():
+            return False
         case types.IntType() | types.FloatType():
             return kind.le
         case _:
