@@ -92,6 +92,15 @@ def test_a_refusal_carries_the_upstreams_code() -> None:
     assert (caught.value.reason, caught.value.code) == ("upstream_refused", 0x5B)
 
 
+def test_the_destination_is_told_once_the_login_is_accepted() -> None:
+    client = Socks5Client("example.org", 443, username="kim", password="secret")
+    seen = [client.asked]
+    for answer in (b"\x05", b"\x02", b"\x01", b"\x00", REPLY):
+        client.receive(answer)
+        seen.append(client.asked)
+    assert seen == [False, False, False, False, True, True]
+
+
 def test_the_password_is_not_sent_to_a_proxy_that_does_not_ask() -> None:
     client = Socks5Client("example.org", 443, username="kim", password="secret")
     assert client.start() == b"\x05\x02\x00\x02"

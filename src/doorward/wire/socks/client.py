@@ -52,6 +52,11 @@ class Socks5Client:
         self._buffer = b""
         self.trailing = b""
 
+    @property
+    def asked(self) -> bool:
+        """Whether the proxy has taken us for who we are, and been given the request."""
+        return self._state >= _REPLY
+
     def start(self) -> bytes:
         """The greeting."""
         return b"\x05\x02\x00\x02" if self._login else b"\x05\x01\x00"
