@@ -15,6 +15,10 @@ from doorward.config.model import LogSettings
 from doorward.record.model import Record
 from doorward.record.store import RecordStore
 
+EVIL_FIELDS = (
+    *("host", "user", "rule", "reason", "detail", "entry", "protocol", "end"),
+    *("operation", "via", "filters", "process"),
+)
 EVIL = "a\x1b[2J\x07\u202e\nforged"
 
 
@@ -70,6 +74,65 @@ def test_several_conditions_must_all_hold(run: Run) -> None:
     assert ports(run, "action=deny", "port>4", "port<9") == [5, 7]
 
 
+@pytest.fixture
+def family(home: Path) -> None:
+    """A control connection 3, what it listened with, who came there, and another; in the order of their ends."""
+    store = RecordStore(LogSettings(home / "log.db"))
+    store.start()
+    for record in (
+        a_record(5, host=None, port=20, operation="accept", parent=4),
+        a_record(4, host=None, address=None, port=4711, operation="bind", parent=3, action="deny"),
+        a_record(3, port=21, via="corp"),
+        a_record(6, port=80),
+    ):
+        store.append(record)
+    assert store.close()
+
+
+@pytest.mark.usefixtures("family")
+def test_a_connection_is_shown_with_what_came_of_it(run: Run) -> None:
+    assert ports(run, "--connection", "3") == [20, 4711, 21]
+    assert ports(run, "--connection", "3", "-n", "1") == [21]
+    assert ports(run, "--connection", "3", "action=deny") == [4711]
+    assert ports(run, "--connection", "6") == [80]
+    assert ports(run, "--connection", "7") == []
+    assert ports(run, "--connection", "9" * 40) == []
+    assert ports(run, "connection=3") == [21]
+
+
+@pytest.mark.usefixtures("family")
+@pytest.mark.parametrize("number", ["0", "-1", "x"])
+def test_a_number_that_no_connection_has_is_status_2(run: Run, number: str) -> None:
+    assert run("log", "--connection", number).exit_code == 2
+
+
+@pytest.mark.usefixtures("family")
+def test_a_line_tells_what_was_listened_for_and_who_came(run: Run) -> None:
+    accept, bind, connect, _ = run("log").stdout.splitlines()
+    assert " accept from 203.0.113.7:20 " in accept
+    assert " bind port 4711 " in bind
+    assert " → api.example.org:21 via corp " in connect
+
+
+@pytest.mark.usefixtures("family")
+def test_the_new_fields_are_conditions_and_stand_in_every_full_form(run: Run) -> None:
+    assert ports(run, "operation=accept") == [20]
+    assert ports(run, "parent=3") == [4711]
+    assert ports(run, "via=corp") == [21]
+    (line,) = run("log", "--json", "port=20").stdout.splitlines()
+    assert [json.loads(line)[name] for name in ("operation", "parent", "via")] == ["accept", 4, None]
+    wide = [line.split() for line in run("log", "--wide", "port=20").stdout.splitlines()]
+    assert ["operation", "accept"] in wide
+    assert ["parent", "4"] in wide
+    assert ["via", "-"] in wide
+
+
+def test_without_a_store_a_connection_has_no_family_and_that_is_said(run: Run) -> None:
+    result = run("log", "--connection", "3")
+    assert result.exit_code == 1
+    assert "log.db" in result.stderr
+
+
 @pytest.mark.usefixtures("records")
 @pytest.mark.parametrize("condition", ["nonsense", "colour=red", "action=perhaps", "port>x", "since=soon"])
 def test_a_condition_that_means_nothing_is_status_2(run: Run, condition: str) -> None:
@@ -97,7 +160,7 @@ def test_nothing_on_record_can_steer_a_terminal_or_forge_a_line(
 ) -> None:
     store = RecordStore(LogSettings(home / "log.db"))
     store.start()
-    evil = dict.fromkeys(("host", "user", "rule", "reason", "detail", "entry", "protocol", "end"), EVIL)
+    evil = dict.fromkeys(EVIL_FIELDS, EVIL)
     store.append(a_record(1, **evil))
     assert store.close()
     output = run("log", *form).output

@@ -15,7 +15,7 @@ DAY_US: Final = 86_400_000_000
 
 TEXT_FIELDS: Final = (
     *("entry", "action", "reason", "rule", "policy", "user", "process", "client_address", "host", "address"),
-    *("transport", "protocol", "end", "ended_by", "filters", "detail"),
+    *("transport", "protocol", "end", "ended_by", "filters", "detail", "operation", "via"),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import stat
 from collections.abc import Iterator
@@ -14,10 +15,14 @@ import pytest
 from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from tests.record import format_1
 from tests.record.samples import NOON_US, TEXT_FIELDS, a_record, everywhere
 
+from doorward.record import schema
 from doorward.record.database import ROWS_PER_STATEMENT_MAX, Database
 from doorward.record.model import StoreUnknown
+from doorward.record.query import Query
+from doorward.record.reader import read
 
 
 @pytest.fixture
@@ -83,8 +88,8 @@ def test_hostile_text_is_kept_as_it_is_in_every_field(database: Database, tmp_pa
     [
         ("host", "\ud800.example.org", "\\ud800.example.org"),
         ("bytes_sent", 2**64, 2**63 - 1),
-        ("detail", "x" * 100_000, "x" * 1000),
-        ("detail", "\U0001f600" * 100_000, "\U0001f600" * 1000),
+        ("detail", "x" * 100_000, "x" * 800),
+        ("detail", "\U0001f600" * 100_000, "\U0001f600" * 800),
     ],
 )
 def test_a_record_that_cannot_be_stored_is_mended_and_takes_no_other_with_it(
@@ -165,3 +170,75 @@ def test_a_database_of_somebody_else_is_left_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(StoreUnknown):
         Database(path, NOON_US)
     assert path.read_bytes() == before
+
+
+def test_a_file_of_format_1_goes_on_with_what_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "doorward.db"
+    format_1.write(path, [a_record(1), a_record(2)])
+    database = Database(path, NOON_US + 1000)
+    assert (database.first_id, database.next_id) == (NOON_US, NOON_US + 2)
+    database.insert([a_record(3, operation="accept", parent=2, via="corp")])
+    database.close()
+    assert values(path, "id") == [NOON_US, NOON_US + 1, NOON_US + 2]
+    assert values(path, "operation") == ["connect", "connect", "accept"]
+    assert values(path, "parent") == [None, None, 2]
+    assert values(path, "via") == [None, None, "corp"]
+
+
+class Camera(sqlite3.Connection):
+    """Keeps what a process that is killed at this moment leaves on disk; a moment is before each statement."""
+
+    path: Path
+    images: list[Path]
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        image = self.path.with_name(f"killed-{len(self.images)}")
+        image.mkdir()
+        for file in self.path.parent.glob(self.path.name + "*"):
+            shutil.copy(file, image)
+        self.images.append(image / self.path.name)
+        return super().execute(sql, parameters)
+
+
+def test_a_process_killed_at_any_moment_of_the_upgrade_leaves_a_file_that_is_read_and_goes_on(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "doorward.db"
+    old, new = [a_record(1), a_record(2)], a_record(3, operation="bind", parent=1)
+    format_1.write(path, old)
+    images: list[Path] = []
+
+    def connect(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection = sqlite3.connect(*arguments, factory=Camera, **options)
+        connection.path, connection.images = path, images
+        return connection
+
+    Database(path, NOON_US, connect).close()
+    versions = set()
+    for image in images:
+        with closing(sqlite3.connect(image)) as connection:
+            versions.add(connection.execute("PRAGMA user_version").fetchone()[0])
+        assert list(read(image, Query(), newest_first=False)) == old
+        database = Database(image, NOON_US)
+        database.insert([new])
+        database.close()
+        assert list(read(image, Query(), newest_first=False)) == [*old, new]
+    assert len(images) > 10
+    assert versions == {1, schema.VERSION}
+
+
+def test_an_upgrade_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "doorward.db"
+    format_1.write(path, [a_record(1)])
+
+    class Full(sqlite3.Connection):
+        def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+            if "via" in sql:
+                raise sqlite3.OperationalError("database or disk is full")
+            return super().execute(sql, parameters)
+
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        Database(path, NOON_US, lambda *args, **kwargs: sqlite3.connect(*args, factory=Full, **kwargs))
+    assert list(read(path, Query())) == [a_record(1)]
+    Database(path, NOON_US).close()
+    assert list(read(path, Query())) == [a_record(1)]

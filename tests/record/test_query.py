@@ -25,6 +25,8 @@ RECORDS = [
         bytes_sent=0,
         bytes_received=2 * 2**20,
         connect_us=250_000,
+        operation="accept",
+        parent=5,
     ),
     a_record(
         2,
@@ -38,7 +40,9 @@ RECORDS = [
     a_record(3, client_address="10.1.2.3", host=None, address="2001:db8::7", user="O'Neil; --", port=22),
     a_record(4, client_address="not an address", host="example.org", address=None, action="fail", end=None),
     a_record(5, host="a.b.example.org", address="198.51.100.9", rule="100% _wild_", duration_us=90_000_000),
-    a_record(6, host="evil\x00.example.org", address="10.0.0.1", detail="Said: GO AWAY", session=9),
+    a_record(
+        6, host="evil\x00.example.org", address="10.0.0.1", detail="Said: GO AWAY", session=9, via="corp"
+    ),
 ]
 
 
@@ -108,6 +112,16 @@ def found(store: Path, *words: str) -> list[int]:
         ("duration>=1m30s", [5]),
         ("connect>200ms", [1]),
         ("end=", [4]),
+        ("operation=accept", [1]),
+        ("operation!=accept", [2, 3, 4, 5, 6]),
+        ("operation~CONN", [2, 3, 4, 5, 6]),
+        ("operation=", []),
+        ("parent=5", [1]),
+        ("parent>4", [1]),
+        ("parent=", [2, 3, 4, 5, 6]),
+        ("parent!=", [1]),
+        ("via=corp", [6]),
+        ("via=", [1, 2, 3, 4, 5]),
         ("since=2h", [2, 3, 4, 5, 6]),
         ("until=2h", [1]),
         ("since=2026-11-21T12:00", [2, 3, 4, 5, 6]),
@@ -139,6 +153,10 @@ def test_a_quoted_value_may_look_like_a_condition() -> None:
         ("qqq=1", "there is no field 'qqq'; the fields are action, address"),
         ("action=denied", "there is no action 'denied'; did you mean 'deny'?"),
         ("action=zzz", "there is no action 'zzz'; the actions are allow, deny, fail"),
+        ("operation=conect", "there is no operation 'conect'; did you mean 'connect'?"),
+        ("operation=zzz", "the operations are connect, bind, accept, udp, destination"),
+        ("parent=kim", "parent is a number, not 'kim'"),
+        ("parent>", "parent is a number, not ''"),
         ("deny", "'deny' is not a condition; write it like action=deny"),
         ("=x", "'=x' is not a condition"),
         ("port=https", "port is a number, not 'https'"),

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.record import format_1
 from tests.record.samples import DAY_US, NOON_US, Clock, Events, a_record, everywhere, settings
 
-from doorward.record import files, reader
+from doorward.record import files, reader, schema
 from doorward.record.model import StoreError, StoreMissing, StoreUnknown
 from doorward.record.query import Query, parse_conditions
 from doorward.record.reader import PAGE_ROWS, follow, read
@@ -279,3 +280,66 @@ def test_follow_begins_with_an_empty_store(writer: Writer, path: Path) -> None:
     writer.open()
     wait = script(lambda: write(writer, 1))
     assert [record.connection for record in follow(path, ALL, backlog=5, wait=wait)] == [1]
+
+
+def test_files_of_both_formats_are_one_log(path: Path, clock: Clock) -> None:
+    """An archive and the current file come from before; the current one is continued, and another one begun."""
+    format_1.write(files.archive_path(path, NOON_US), [a_record(1), a_record(2)])
+    format_1.write(path, [a_record(3)], first_id=NOON_US + 10)
+    assert numbers(path, newest_first=False) == [1, 2, 3]
+    clock.now_us += 1_000_000
+    writer = Writer(settings(path.parent), Events(), clock)
+    accepted = a_record(4, operation="accept", parent=3, via="corp")
+    writer.write([accepted])
+    writer.rotate()
+    writer.write([a_record(5, operation=None)])
+    everything = [a_record(1), a_record(2), a_record(3), accepted, a_record(5, operation=None)]
+    assert list(read(path, ALL, newest_first=False)) == everything
+    assert list(read(path, ALL)) == everything[::-1]
+    for words, found in (
+        ("operation=connect", [1, 2, 3]),
+        ("operation!=connect", [4, 5]),
+        ("operation=", [5]),
+        ("parent=3", [4]),
+        ("parent=", [1, 2, 3, 5]),
+        ("via!=corp", [1, 2, 3, 5]),
+    ):
+        assert [r.connection for r in read(path, query(words), newest_first=False)] == found
+    writer.close()
+
+
+def test_reading_a_file_of_format_1_leaves_it_as_it_is(path: Path, tmp_path: Path) -> None:
+    format_1.write(path, [a_record(1)])
+    before = path.read_bytes()
+    assert numbers(path) == [1]
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_gets_another_format_while_it_is_read_is_read_in_one_of_them(
+    writer: Writer, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    format_1.write(path, [a_record(1)])
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        held = sqlite3.connect(path)  # so that the file is one that is being written to
+        held.execute("SELECT 1 FROM record").fetchone()
+    original = schema.source
+
+    def upgrade_first(version: int) -> str:
+        monkeypatch.setattr(schema, "source", original)
+        writer.write([a_record(2, operation="bind")])
+        return original(version)
+
+    monkeypatch.setattr(schema, "source", upgrade_first)
+    assert numbers(path) == [1]
+    assert numbers(path) == [2, 1]
+    held.close()
+
+
+def test_follow_goes_on_when_a_newer_doorward_takes_over_the_file(path: Path) -> None:
+    format_1.write(path, [a_record(1)])
+    writer = Writer(settings(path.parent), Events(), Clock())
+    wait = script(lambda: write(writer, 2), writer.rotate, lambda: write(writer, 3))
+    assert [record.connection for record in follow(path, ALL, backlog=5, wait=wait)] == [1, 2, 3]
+    writer.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, timedelta, timezone
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -39,6 +40,44 @@ def test_what_is_not_known_is_a_dash() -> None:
     assert cells[4] == "-"
     assert cells[7:9] == ["-:0", "tcp"]
     assert cells[-1] == "-"
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({}, "→ api.example.org:443"),
+        ({"operation": None}, "→ api.example.org:443"),
+        ({"via": "corp"}, "→ api.example.org:443 via corp"),
+        ({"operation": "bind", "host": None, "address": None, "port": 4711}, "bind port 4711"),
+        ({"operation": "bind", "host": None, "port": 4711}, "bind port 4711 for 203.0.113.7"),
+        ({"operation": "bind", "port": 0}, "bind for api.example.org"),
+        ({"operation": "accept", "host": None}, "accept from 203.0.113.7:443"),
+        ({"operation": "accept", "host": None, "address": "2001:db8::7"}, "accept from [2001:db8::7]:443"),
+        ({"operation": "udp", "host": None, "address": None, "port": 4711}, "udp port 4711"),
+        ({"operation": "udp", "port": 0}, "udp"),
+        ({"operation": "destination", "port": 53}, "udp → api.example.org:53"),
+        ({"operation": "destination", "port": 53, "via": "corp"}, "udp → api.example.org:53 via corp"),
+        ({"operation": "bind", "host": "a b", "port": 1}, 'bind port 1 for "a b"'),
+        ({"via": "x → y"}, '→ api.example.org:443 via "x → y"'),
+        ({"operation": "\x1b[2J", "via": "\x1b[2J"}, "→ api.example.org:443 via \\x1b[2J"),
+    ],
+)
+def test_a_line_says_what_it_was_about(changes: dict[str, Any], shown: str) -> None:
+    record = a_record(**changes)
+    assert render.purpose(record) == shown
+    assert shown in render.line(record, zone=UTC)
+
+
+@given(
+    st.sampled_from(["bind", "accept", "udp", "destination", "connect"]),
+    st.text(st.characters(), max_size=60),
+)
+def test_no_text_can_break_out_of_what_a_line_is_about(operation: str, text: str) -> None:
+    shown = render.purpose(a_record(**(everywhere(text) | {"operation": operation})))
+    assert shown.isprintable()
+    bare = render.purpose(a_record(operation=operation, via="x"))
+    if operation != "udp":
+        assert shown.split(" ", 1)[0] == bare.split(" ", 1)[0]
 
 
 def test_an_ipv6_target_stands_in_brackets() -> None:

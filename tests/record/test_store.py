@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.record import format_1
 from tests.record.samples import Clock, Events, a_record, settings
 
 from doorward.record import store as store_module
@@ -325,6 +326,35 @@ def test_a_killed_process_loses_the_last_second_at_most(tmp_path: Path) -> None:
     store.append(a_record(len(kept) + 1))
     assert store.close()
     assert connections(tmp_path) == list(range(1, len(kept) + 2))
+
+
+UPGRADING_CHILD = """
+import os, signal, sqlite3, sys
+from pathlib import Path
+from doorward.record.database import Database
+
+class Dying(sqlite3.Connection):
+    def execute(self, sql, parameters=()):
+        if sql.startswith("PRAGMA user_version = "):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().execute(sql, parameters)
+
+Database(Path(sys.argv[1]), 1, lambda *args, **kwargs: sqlite3.connect(*args, factory=Dying, **kwargs))
+"""
+
+
+def test_a_process_killed_while_it_upgrades_the_file_leaves_a_store_that_goes_on(
+    tmp_path: Path, begin: Callable[..., RecordStore]
+) -> None:
+    format_1.write(tmp_path / "doorward.db", [a_record(1)])
+    with child(tmp_path, UPGRADING_CHILD) as process:
+        assert process.wait(PATIENCE_S) == -signal.SIGKILL
+    assert connections(tmp_path) == [1]
+    store = begin()
+    store.start()
+    store.append(a_record(2, operation="bind"))
+    assert store.flush(PATIENCE_S)
+    assert connections(tmp_path) == [1, 2]
 
 
 FULL_DISK_CHILD = """

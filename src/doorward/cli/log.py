@@ -11,12 +11,19 @@ import click
 
 from doorward.cli.common import fail, policy_option, read_policy
 from doorward.record import reader, render
+from doorward.record.family import of_family
 from doorward.record.model import Record, StoreError
-from doorward.record.query import BadCondition, Query, parse_conditions
+from doorward.record.query import INTEGER_MAX, BadCondition, Query, parse_conditions
 
 
 @click.command("log", short_help="Show what was asked, answered and carried.")
 @click.argument("conditions", nargs=-1)
+@click.option(
+    "--connection",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="The newest connection of this number, and what came of it.",
+)
 @click.option("--follow", "-f", is_flag=True, help="Go on with new records as they come.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option("--wide", "-w", is_flag=True, help="Every field of each record.")
@@ -29,6 +36,7 @@ from doorward.record.query import BadCondition, Query, parse_conditions
 @policy_option
 def command(
     conditions: tuple[str, ...],
+    connection: int | None,
     follow: bool,
     as_json: bool,
     wide: bool,
@@ -39,7 +47,7 @@ def command(
     """Show records, oldest first, that meet all CONDITIONS.
 
     Conditions: action=deny  user=kim  since=1h  until=2026-11-20T10:00  host=*.example.org  to=10.0.0.0/8
-    client=127.0.0.1  port=443  reason=default_deny  rule~text  bytes>1m  end!=closed
+    client=127.0.0.1  port=443  reason=default_deny  rule~text  bytes>1m  end!=closed  operation=accept  via=corp
     """
     try:
         query = parse_conditions(conditions, now_us=time.time_ns() // 1000)
@@ -47,6 +55,8 @@ def command(
         fail(str(error), 2)
     path = file or read_policy(policy)[0].log.path
     try:
+        if connection is not None:
+            query = of_family(path, min(connection, INTEGER_MAX), query)
         _show(_records(path, query, follow=follow, limit=limit), as_json=as_json, wide=wide)
     except StoreError as error:
         fail(str(error))

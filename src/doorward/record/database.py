@@ -27,8 +27,8 @@ Connect: TypeAlias = Callable[..., sqlite3.Connection]
 ROWS_PER_STATEMENT_MAX: Final = 256
 """A power of two. Preparing 256 rows' parameters keeps the interpreter's lock for about a quarter millisecond."""
 ROW_BYTES_MAX: Final = 65_536
-CLIPPED_CHARACTERS_MAX: Final = 1000
-"""What is kept of each text of a record that is too large: 12 texts of 4,000 bytes still fit into a row."""
+CLIPPED_CHARACTERS_MAX: Final = 800
+"""What is kept of each text of a record that is too large: 18 texts of 3,200 bytes still fit into a row."""
 BUSY_TIMEOUT_S: Final = 1.0
 INTEGER_MAX: Final = 2**63 - 1
 
@@ -66,7 +66,7 @@ class Database:
         """Settings, version and table; gives the number of the file's first record."""
         connection = self._connection
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, ROW_BYTES_MAX)
-        schema.check_version(connection, self._path)
+        version = schema.version_of(connection, self._path)
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise sqlite3.OperationalError(
@@ -74,8 +74,10 @@ class Database:
             )
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(f"PRAGMA journal_size_limit = {4 * 2**20}")
-        if connection.execute("PRAGMA application_id").fetchone() != (schema.APPLICATION_ID,):
+        if version == 0:
             schema.create(connection, first_id)
+        elif version < schema.VERSION:
+            schema.upgrade(connection)
         (begun,) = connection.execute("SELECT min(id) FROM record").fetchone()
         return int(begun) if begun is not None else self._next_id()
 

@@ -12,6 +12,10 @@ class Record(msgspec.Struct, kw_only=True):
     refused) or `fail` (allowed, but it could not be carried out). `reason` is the decision's slug; `end` says how a
     carried connection ended, `ended_by` which side did (`internal`, `external`, `ours`). Bytes sent run from the
     client to the server. Text fields may hold anything the network said and are escaped by whoever shows them.
+
+    `operation` says what it was about: `connect`; `bind` (the firewall listened for the client; `host` and `address`
+    are whom it was expected from, `port` is ours); `accept` (somebody arrived there: `address` and `port` are the
+    peer's); `udp` (a mapping, `port` is ours) or `destination` (one far end of it). None if it never came that far.
     """
 
     time_us: int
@@ -39,6 +43,11 @@ class Record(msgspec.Struct, kw_only=True):
     ended_by: str | None = None
     filters: str | None = None  # JSON: [[filter, verdict, reason], …]
     detail: str | None = None
+    operation: str | None = "connect"
+    parent: int | None = (
+        None  # the connection that it came of: the one that listened for it, or that promised it
+    )
+    via: str | None = None  # the upstream that it went through
 
 
 class StoreError(Exception):

@@ -19,17 +19,22 @@ from doorward.policy.names import parse_pattern
 
 WORDS_LENGTH_MAX: Final = 10_000
 INTEGER_MAX: Final = 2**63 - 1
-ACTIONS: Final = ("allow", "deny", "fail")
+WORDS: Final = {
+    "action": ("allow", "deny", "fail"),
+    "operation": ("connect", "bind", "accept", "udp", "destination"),
+}
+"""Fields with a few known values: any other is taken for a slip."""
 
 _TEXTS: Final = (
     *("entry", "action", "reason", "rule", "policy", "user", "process", "transport", "protocol", "end"),
-    *("ended_by", "filters", "detail"),
+    *("ended_by", "filters", "detail", "operation", "via"),
 )
 _NUMBERS: Final = {
     "port": "port",
     "client_port": "client_port",
     "session": "session",
     "connection": "connection",
+    "parent": "parent",
 }
 _SIZES: Final = {
     "bytes": "(bytes_sent + bytes_received)",
@@ -80,6 +85,11 @@ class Query:
     @property
     def parameters(self) -> tuple[str | int, ...]:
         return tuple(value for condition in self.conditions for value in condition.parameters)
+
+    @property
+    def times(self) -> tuple[Condition, ...]:
+        """Those of its conditions that concern nothing but the time."""
+        return tuple(condition for condition in self.conditions if condition.sql.startswith("time_us "))
 
 
 def parse_conditions(words: Sequence[str], *, now_us: int, zone: tzinfo | None = None) -> Query:
@@ -164,6 +174,8 @@ def _condition(field: str, operator: str, value: str) -> Condition:
     if field == "to":
         return _choice(field, operator, value, lambda: _target(value), "coalesce(host, address)")
     _require(field, operator, _COMPARISONS)
+    if field == "parent" and not value and operator in ("=", "!="):
+        return Condition(f"parent {_sql(operator)} NULL")
     if field in _NUMBERS:
         return Condition(f"{_NUMBERS[field]} {_sql(operator)} ?", (_number(field, value),))
     if field in _SIZES:
@@ -184,10 +196,10 @@ def _text(field: str, operator: str, value: str) -> Condition:
         # SQLite's lower() knows ASCII only, so ours must not do more.
         lowered = re.sub("[A-Z]", lambda letter: letter[0].lower(), value)
         return Condition(f"coalesce(instr(lower({column}), ?), 0) {test} 0", (_storable(field, lowered),))
-    if field == "action" and value not in ACTIONS:
-        near = get_close_matches(value, ACTIONS, n=1, cutoff=0.5)
-        advice = f"did you mean {near[0]!r}?" if near else f"the actions are {', '.join(ACTIONS)}"
-        raise BadCondition(f"there is no action {value[:60]!r}; {advice}")
+    if field in WORDS and value and value not in WORDS[field]:
+        near = get_close_matches(value, WORDS[field], n=1, cutoff=0.5)
+        advice = f"did you mean {near[0]!r}?" if near else f"the {field}s are {', '.join(WORDS[field])}"
+        raise BadCondition(f"there is no {field} {value[:60]!r}; {advice}")
     return Condition(f"coalesce({column}, '') {operator} ?", (_storable(field, value),))
 
 

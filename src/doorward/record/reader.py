@@ -161,24 +161,27 @@ def _require_store(path: Path) -> list[Archive]:
 
 
 def _rows_of_file(path: Path, page: _Page) -> list[tuple[int, Record]]:
-    order = "DESC" if page.newest_first else "ASC"
-    statement = (
-        f"SELECT id, {schema.COLUMN_LIST} FROM record "  # noqa: S608 - constants; what was typed is in the parameters
-        f"WHERE id > ? AND id <= ? AND {page.query.sql} ORDER BY id {order} LIMIT ?"
-    )
     parameters = (page.after, page.until, *page.query.parameters, page.rows_max)
     try:
         with closing(_connect(path)) as connection:
-            schema.check_version(connection, path)
-            if connection.execute("PRAGMA user_version").fetchone() == (0,):
+            connection.execute("BEGIN")  # so that the file cannot get another format while it is read
+            version = schema.version_of(connection, path)
+            if version == 0:
                 return []  # begun this very moment: still without its table
-            return [
-                (row[0], schema.record_from(row[1:])) for row in connection.execute(statement, parameters)
-            ]
+            rows = connection.execute(_statement(version, page), parameters)
+            return [(row[0], schema.record_from(row[1:])) for row in rows]
     except sqlite3.Error as error:
         if not path.exists():
             return []  # ended or deleted between looking and opening
         raise StoreError(f"cannot read the log {path}: {error}") from error
+
+
+def _statement(version: int, page: _Page) -> str:
+    source, order = schema.source(version), "DESC" if page.newest_first else "ASC"
+    return (
+        f"SELECT id, {schema.COLUMN_LIST} FROM {source} "  # noqa: S608 - constants; what was typed is in the parameters
+        f"WHERE id > ? AND id <= ? AND {page.query.sql} ORDER BY id {order} LIMIT ?"
+    )
 
 
 def _connect(path: Path) -> sqlite3.Connection:

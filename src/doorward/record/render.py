@@ -56,7 +56,7 @@ def line(record: Record, *, colour: bool = False, zone: tzinfo | None = None) ->
         word(record.reason),
         word(record.user),
         word(record.client_address),
-        "→ " + target(record),
+        purpose(record),
         word(record.protocol or record.transport),
         size_text(record.bytes_sent),
         size_text(record.bytes_received),
@@ -95,6 +95,29 @@ def word(text: str | None, limit: int = 200) -> str:
     if not shown or shown == NOTHING or '"' in shown or any(character.isspace() for character in shown):
         return '"' + shown.replace('"', '\\"') + '"'
     return shown
+
+
+def purpose(record: Record) -> str:
+    """What it was about: `→ example.org:443`, `→ example.org:443 via corp`, `bind port 4711 for 192.0.2.7`,
+    `accept from 192.0.2.7:20`, `udp port 4711`, `udp → example.org:53`.
+    """
+    match record.operation:
+        case "bind":
+            expected = record.host if record.host is not None else record.address
+            text = "bind" + _at_port(record) + (f" for {word(expected)}" if expected is not None else "")
+        case "accept":
+            text = f"accept from {target(record)}"
+        case "udp":
+            text = "udp" + _at_port(record)
+        case "destination":
+            text = f"udp → {target(record)}"
+        case _:
+            text = f"→ {target(record)}"
+    return text if record.via is None else f"{text} via {word(record.via)}"
+
+
+def _at_port(record: Record) -> str:
+    return f" port {record.port}" if record.port else ""
 
 
 def target(record: Record) -> str:
