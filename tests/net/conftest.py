@@ -11,9 +11,12 @@ import pytest
 pytest.register_assert_rewrite(
     *(f"tests.net.{name}" for name in ("relay_bytes", "relay_ends", "relay_life", "relay_reclaim")),
     *(f"tests.net.{name}" for name in ("relay_schedules", "relay_world", "wires")),
+    *(f"tests.net.{name}" for name in ("carrier_bytes", "carrier_ends", "carrier_world", "tls_client")),
 )
 
+from tests.net.certificates import Authority, usual  # noqa: E402  # see above
 from tests.net.relay_world import MakeRelay, World  # noqa: E402  # see above
+from tests.net.tls_client import Serve, serving  # noqa: E402  # see above
 from tests.net.wires import Clock, open_descriptors  # noqa: E402  # see above
 
 from doorward.net.poller import Poller  # noqa: E402  # see above
@@ -51,3 +54,16 @@ async def world(anyio_backend: str, make_relay: MakeRelay) -> AsyncIterator[Worl
     world.close()
     assert open_descriptors() <= before
     assert len(asyncio.all_tasks()) <= tasks
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Certificates: see `certificates.usual`."""
+    return usual(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+async def serve(poller: Poller, authority: Authority) -> AsyncIterator[Serve]:
+    """Makes our server's TLS leg, and a client of the test's own: see `tls_client`."""
+    async with serving(poller, authority) as serve:
+        yield serve

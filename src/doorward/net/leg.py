@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import select
 import socket
 import struct
+import sys
+import termios
 from collections.abc import Callable
 from typing import Final
 
-from doorward.api.errors import DoorwardError, Side, Terminating
+from doorward.api.errors import DoorwardError, NotSupported, Side, Terminating
+from doorward.net.carrier import StreamOnly
 from doorward.net.limiter import LegLimits, Limiter
 from doorward.net.poller import ENDING, READ, WRITE, Poller
 from doorward.net.seam import translate
@@ -24,10 +28,18 @@ from doorward.net.seam import translate
 CHUNK_BYTES_MIN: Final = 16 * 1024
 CHUNK_BYTES_MAX: Final = 256 * 1024
 
+# A peer that is gone without a word is noticed after two minutes: a silent minute, and four questions.
+_KEEP_ALIVE: Final = (
+    ((socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1),
+    ((socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 60),
+    ((socket.IPPROTO_TCP, socket.TCP_KEEPINTVL), 15),
+    ((socket.IPPROTO_TCP, socket.TCP_KEEPCNT), 4),
+)
+_MAPPED: Final = "::ffff:"
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
-class Leg:
+class Leg(StreamOnly):
     """One wire. Owns its socket until `detach` or `close`."""
 
     __slots__ = (
@@ -44,7 +56,9 @@ class Leg:
         "_unread",
         "_watched",
         "_writer",
-        "known_name", "limits",
+        "chunk_max",
+        "known_name",
+        "limits",
         "received",
         "sent",
         "side",
@@ -65,6 +79,7 @@ class Leg:
         self._failure: DoorwardError | None = None
         self._unread = b""
         self._chunk = CHUNK_BYTES_MIN
+        self.chunk_max = CHUNK_BYTES_MAX
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
         self.known_name: tuple[str, int] | None = None  # if somebody has asked the kernel already
@@ -88,12 +103,19 @@ class Leg:
         return self._reader is not None or self._writer is not None
 
     @property
+    def unsent(self) -> int:
+        """Bytes that the kernel holds and the peer's has not taken yet; 0 once the leg has ended."""
+        if self._fd < 0:
+            return 0
+        return int.from_bytes(fcntl.ioctl(self._fd, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
+    @property
     def local_name(self) -> tuple[str, int]:
         """Our own address and port on this leg."""
         if self.known_name is not None:
             return self.known_name
         try:
-            return self._socket.getsockname()[:2]  # type: ignore[no-any-return]  # typeshed: Any
+            return plain_name(self._socket.getsockname())
         except OSError as error:
             raise translate(error.errno, self.side) from None
 
@@ -101,7 +123,7 @@ class Leg:
     def peer_name(self) -> tuple[str, int]:
         """The peer's address and port."""
         try:
-            return self._socket.getpeername()[:2]  # type: ignore[no-any-return]  # typeshed: Any
+            return plain_name(self._socket.getpeername())
         except OSError as error:
             raise translate(error.errno, self.side) from None
 
@@ -110,6 +132,28 @@ class Leg:
         self._on_reset = on_reset
         if on_reset is not None:
             self._watch()
+
+    def keep_alive(self) -> None:
+        """Have the kernel find out whether a silent peer is still there; one that is not fails the leg (TimedOut)."""
+        for option, value in _KEEP_ALIVE:
+            try:
+                self._socket.setsockopt(*option, value)
+            except OSError:
+                return  # it has failed already, and whoever reads will meet that
+
+    def get_option(self, level: int, option: int) -> int:
+        """An integer socket option. Raises NotSupported where there is none of that name, and once it has failed."""
+        try:
+            return self._socket.getsockopt(level, option)
+        except OSError as error:
+            raise NotSupported(error.strerror or "") from None
+
+    def set_option(self, level: int, option: int, value: int) -> None:
+        """Set one. Raises NotSupported, also for a value that the kernel refuses."""
+        try:
+            self._socket.setsockopt(level, option, value)
+        except OSError as error:
+            raise NotSupported(error.strerror or "") from None
 
     def put_back(self, data: bytes) -> None:
         """The next `recv` returns these first: bytes that came with a handshake and belong to the tunnel."""
@@ -122,7 +166,7 @@ class Leg:
 
     async def recv(self, bytes_max: int | None = None) -> bytes:
         """See `Socket.recv`."""
-        size = bytes_max or self._chunk
+        size = bytes_max or min(self._chunk, self.chunk_max)
         while True:
             if self._unread:
                 return self._take_unread(bytes_max)
@@ -298,9 +342,9 @@ class Leg:
 
     def _adapt(self, got: int, size: int) -> None:
         if got == size:
-            self._chunk = min(size * 2, CHUNK_BYTES_MAX)
+            self._chunk = min(size * 2, self.chunk_max)
         elif got < size // 4:
-            self._chunk = max(size // 2, CHUNK_BYTES_MIN)
+            self._chunk = max(size // 2, min(CHUNK_BYTES_MIN, self.chunk_max))
 
     def _fail(self, error: DoorwardError) -> DoorwardError:
         self.abort(error)
@@ -318,6 +362,14 @@ class Leg:
         for waiter in (self._reader, self._writer):
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)  # it tries again and meets the failure
+
+
+def plain_name(name: tuple[str, int] | tuple[str, int, int, int]) -> tuple[str, int]:
+    """Address and port; an IPv4 address as such, although the socket may take both families."""
+    address = name[0]
+    if address.startswith(_MAPPED) and "." in address:
+        address = address[len(_MAPPED) :]
+    return address, name[1]
 
 
 def reset_on_close(sock: socket.socket) -> None:

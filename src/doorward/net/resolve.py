@@ -20,6 +20,7 @@ from doorward.policy.model import IPAddress
 
 Addresses: TypeAlias = tuple[IPAddress, ...]
 Lookup: TypeAlias = Callable[[str], Addresses]
+LookupBack: TypeAlias = Callable[[str], tuple[str, ...]]
 
 # A resolver that hangs holds its thread; the others must go on.
 THREADS: Final = 32
@@ -37,9 +38,13 @@ _NO_SUCH_NAME: Final = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA
 class Resolver:
     """Asks, remembers, shares. `lookup` is blocking and runs in a thread."""
 
-    def __init__(self, timeout_s: float, lookup: Lookup | None = None) -> None:
+    def __init__(
+        self, timeout_s: float, lookup: Lookup | None = None, lookup_back: LookupBack | None = None
+    ) -> None:
         self.timeout_s = timeout_s
         self._lookup = lookup or system_lookup
+        self._lookup_back = lookup_back or system_lookup_back
+        self._asking_back = 0
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="resolve")
         self._answers: OrderedDict[str, tuple[float, Addresses | DoorwardError]] = OrderedDict()
         self._asking: dict[str, asyncio.Future[Addresses]] = {}
@@ -58,6 +63,26 @@ class Resolver:
                 raise type(remembered[1])(remembered[1].detail, side=remembered[1].side)
             return remembered[1]
         return await self._ask(name)
+
+    async def resolve_address(self, address: IPAddress) -> tuple[str, ...]:
+        """Every name of an address, the principal one first, at most 64. Not remembered. Raises as `resolve`."""
+        if self._asking_back >= QUESTIONS_MAX:
+            raise OutOfResources("too many addresses are being looked up", side=Side.OURS)
+        self._asking_back += 1
+        question = asyncio.get_running_loop().run_in_executor(self._threads, self._lookup_back, str(address))
+        question.add_done_callback(self._asked_back)
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                return await asyncio.shield(question)
+        except TimeoutError:
+            raise TimedOut(
+                f"no answer for the address within {self.timeout_s:g} s", side=Side.EXTERNAL
+            ) from None
+
+    def _asked_back(self, question: asyncio.Future[tuple[str, ...]]) -> None:
+        self._asking_back -= 1
+        if not question.cancelled():
+            question.exception()  # whoever waited has met it; nobody may have
 
     async def _ask(self, name: str) -> Addresses:
         question = self._asking.get(name)
@@ -111,3 +136,14 @@ def system_lookup(name: str) -> Addresses:
     if not addresses:
         raise NameNotFound("no address", side=Side.EXTERNAL)
     return tuple(addresses)[:ADDRESSES_MAX]
+
+
+def system_lookup_back(address: str) -> tuple[str, ...]:
+    """Ask the system for an address's names; blocks. Raises NameNotFound or LinkError."""
+    try:
+        name, aliases, _ = socket.gethostbyaddr(address)
+    except socket.herror as error:
+        raise NameNotFound(error.strerror or "", side=Side.EXTERNAL) from None
+    except (OSError, UnicodeError) as error:
+        raise LinkError(str(error), side=Side.OURS) from None
+    return tuple(dict.fromkeys((name, *aliases)))[:ADDRESSES_MAX]
