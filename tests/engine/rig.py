@@ -9,31 +9,38 @@ import asyncio
 import ipaddress
 import os
 import socket
-import struct
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
+
+from tests.engine.wires import PATIENCE_S, Server, Wire
 
 from doorward.api import (
+    AcceptEvent,
     ApplicationFilter,
+    BindEvent,
     ClientKind,
     ConnectEvent,
     DataFilter,
     EstablishedEvent,
     EventKind,
     Interest,
+    ListenEvent,
+    ResolveEvent,
+    Scope,
     Side,
     TerminatingEvent,
+    UdpDestinationEvent,
 )
 from doorward.api import Session as SessionContract
-from doorward.api.filters import SessionFilter
+from doorward.api.filters import CLIENTS, SessionFilter
 from doorward.config.model import Limits
 from doorward.engine.association import Associations, FilterEntry
 from doorward.engine.connection import Connection
 from doorward.engine.engine import Engine
 from doorward.engine.origin import Origin
 from doorward.engine.ruling import Ruling
-from doorward.engine.session import SessionTable
+from doorward.engine.session import Session, SessionTable
 from doorward.engine.supervision import Supervisor, Watchdog
 from doorward.engine.target import Target, target_of
 from doorward.net.leg import Leg
@@ -45,7 +52,6 @@ from doorward.policy.evaluation import Policy
 from doorward.policy.model import Action, Protocols, Rule, Unknown
 from doorward.record.model import Record
 
-PATIENCE_S = 8.0
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 LOCAL_RULE = Rule("local", Action.ALLOW, to_networks=LOOPBACK, to_names=("*.test",))
 NAMED_RULES = (LOCAL_RULE,)
@@ -87,11 +93,12 @@ class Plugin(ApplicationFilter):
         connect: Handler | None = None,
         established: Handler | None = None,
         terminating: Handler | None = None,
+        **others: Handler | None,
     ) -> None:
         super().__init__()
         self.name = name
         self.heard = heard
-        self.handlers = {"connect": connect, "established": established, "terminating": terminating}
+        self.handlers = {"connect": connect, "established": established, "terminating": terminating, **others}
         self.sessions: list[SessionContract] = []
         self.ends: list[TerminatingEvent] = []
 
@@ -101,7 +108,7 @@ class Plugin(ApplicationFilter):
 
     async def hear(self, kind: str, event: Any) -> None:
         self.heard.append((self.name, kind))
-        handler = self.handlers[kind]
+        handler = self.handlers.get(kind)
         if handler is not None:
             await handler(event)
 
@@ -112,6 +119,21 @@ class _Hearing(SessionFilter):
 
     async def on_connect(self, event: ConnectEvent) -> None:
         await self.plugin.hear("connect", event)
+
+    async def on_udp_destination(self, event: UdpDestinationEvent) -> None:
+        await self.plugin.hear("udp_destination", event)
+
+    async def on_bind(self, event: BindEvent) -> None:
+        await self.plugin.hear("bind", event)
+
+    async def on_listen(self, event: ListenEvent) -> None:
+        await self.plugin.hear("listen", event)
+
+    async def on_accept(self, event: AcceptEvent) -> None:
+        await self.plugin.hear("accept", event)
+
+    async def on_resolve(self, event: ResolveEvent) -> None:
+        await self.plugin.hear("resolve", event)
 
     async def on_established(self, event: EstablishedEvent) -> None:
         await self.plugin.hear("established", event)
@@ -126,9 +148,13 @@ def entry(
     *,
     events: Sequence[EventKind] = (EventKind.CONNECT, EventKind.ESTABLISHED),
     fail: Literal["closed", "open"] = "closed",
+    scope: Scope = Scope.PRIMARY,
+    clients: Iterable[ClientKind] = CLIENTS,
 ) -> FilterEntry:
     """A plugin in force for everything."""
-    return FilterEntry(plugin.name, plugin, Interest.of(events=events), fail=fail)
+    return FilterEntry(
+        plugin.name, plugin, Interest.of(events=events, scope=scope, clients=clients), fail=fail
+    )
 
 
 def attaching(*filters: DataFilter) -> Handler:
@@ -139,80 +165,6 @@ def attaching(*filters: DataFilter) -> Handler:
             event.connection.attach_data_filter(data_filter)
 
     return attach
-
-
-class Wire:
-    """A test's own end of a TCP connection."""
-
-    def __init__(self, sock: socket.socket, peer: tuple[str, int] | None = None) -> None:
-        sock.setblocking(False)
-        self.sock = sock
-        self.peer = peer
-
-    async def send(self, data: bytes) -> None:
-        async with asyncio.timeout(PATIENCE_S):
-            await asyncio.get_running_loop().sock_sendall(self.sock, data)
-
-    async def recv(self, size: int = 65536) -> bytes:
-        async with asyncio.timeout(PATIENCE_S):
-            return await asyncio.get_running_loop().sock_recv(self.sock, size)
-
-    async def exactly(self, size: int) -> bytes:
-        data = bytearray()
-        while len(data) < size:
-            chunk = await self.recv(size - len(data))
-            assert chunk, f"ended after {len(data)} bytes"
-            data += chunk
-        return bytes(data)
-
-    async def rest(self) -> bytes:
-        """Everything up to an orderly end."""
-        data = b""
-        while chunk := await self.recv():
-            data += chunk
-        return data
-
-    async def is_reset(self) -> bool:
-        """Read to the end: whether it was a reset."""
-        try:
-            await self.rest()
-        except ConnectionResetError:
-            return True
-        return False
-
-    def end(self) -> None:
-        self.sock.shutdown(socket.SHUT_WR)
-
-    def reset(self) -> None:
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.sock.close()
-
-    def close(self) -> None:
-        self.sock.close()
-
-
-class Server:
-    """Listens on loopback; the test speaks for it."""
-
-    def __init__(self) -> None:
-        self.sock = socket.create_server(("127.0.0.1", 0))
-        self.sock.setblocking(False)
-        self.port: int = self.sock.getsockname()[1]
-
-    async def accept(self) -> Wire:
-        async with asyncio.timeout(PATIENCE_S):
-            sock, peer = await asyncio.get_running_loop().sock_accept(self.sock)
-        return Wire(sock, peer)
-
-    def nobody_came(self) -> bool:
-        try:
-            self.sock.accept()
-        except BlockingIOError:
-            return True
-        return False
-
-    def close(self) -> None:
-        self.sock.close()
 
 
 class Conversation:
@@ -245,6 +197,14 @@ class Conversation:
         self.server.close()
 
 
+class Emulated(NamedTuple):
+    """One connection without a server, with the client's end in the test's hands."""
+
+    connection: Connection
+    client: Wire
+    carried: asyncio.Task[None]
+
+
 class Rig:
     """See the module."""
 
@@ -256,6 +216,8 @@ class Rig:
         limits: Limits | None = None,
         rules: Sequence[Rule] = NAMED_RULES,
         lookup: Callable[[str], Addresses] | None = None,
+        lookup_back: Callable[[str], tuple[str, ...]] | None = None,
+        protocols: Protocols | None = None,
         stall_s: float = 5.0,
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -270,7 +232,8 @@ class Rig:
         self.supervisor = Supervisor(lambda name, error: self.failures.append((name, error)))
         self.limits = limits or Limits()
         self._lookup = lookup
-        self.resolver = Resolver(2.0, self._look_up)
+        self.protocols = protocols or Protocols()
+        self.resolver = Resolver(2.0, self._look_up, lookup_back)
         self.engine = Engine(
             poller=self.poller,
             resolver=self.resolver,
@@ -287,7 +250,7 @@ class Rig:
         self.server = self._closing(Server())
 
     def ruling(self, entries: Sequence[FilterEntry], rules: Sequence[Rule] = NAMED_RULES) -> Ruling:
-        return Ruling(Policy(rules, "revision"), Associations(entries, Protocols()), self.limits)
+        return Ruling(Policy(rules, "revision"), Associations(entries, self.protocols), self.limits)
 
     def _look_up(self, name: str) -> Addresses:
         self.lookups.append(name)
@@ -297,6 +260,15 @@ class Rig:
     def _closing(self, server: Server) -> Server:
         self._closables.append(server)
         return server
+
+    def keep(self, wire: Wire) -> Wire:
+        """To be closed at the end."""
+        self._closables.append(wire)
+        return wire
+
+    def another_server(self) -> Server:
+        """One more, closed with the rig."""
+        return self._closing(Server())
 
     def target(self, host: str = "127.0.0.1") -> Target:
         return target_of(host, self.server.port)
@@ -308,10 +280,12 @@ class Rig:
         user: str | Unknown | None = None,
         application: str | None = None,
         client_address: str = "127.0.0.1",
+        kind: ClientKind = ClientKind.SOCKS,
+        session: Session | None = None,
     ) -> Connection:
         """What a front end asks for."""
-        session = self.engine.sessions.get(client_address, user)
-        origin = Origin("socks5", ClientKind.SOCKS, client_address, 4242, application)
+        session = session or self.engine.sessions.get(client_address, user)
+        origin = Origin("socks5", kind, client_address, 4242, application)
         async with asyncio.timeout(PATIENCE_S):
             return await self.engine.connect(session, target or self.target(), origin, user=user)
 
@@ -324,6 +298,13 @@ class Rig:
         self._closables.append(server)
         carried = self.start(self.engine.carry(connection, leg))
         return Conversation(connection, client, server, carried)
+
+    async def emulated(self, **options: Any) -> Emulated:
+        """A connection that a filter is the server of, being carried."""
+        connection = await self.connect(**options)
+        assert connection.refusal is None, connection.refusal
+        client, leg = self.client()
+        return Emulated(connection, client, self.start(self.engine.carry(connection, leg)))
 
     async def _accepted(self, connection: Connection) -> Wire:
         """The server's end of this connection; those of connections that failed may wait before it."""
@@ -366,6 +347,9 @@ class Rig:
         assert not engine.connections
         assert all(session.connections == 0 for session in engine.sessions)
         assert len(engine.relay) == 0
+        for session in list(engine.sessions):
+            engine.sessions.remove(session)
+        assert engine.grants.alive == 0
         assert len(self.poller) == 0
         self.watchdog.close()
         asyncio.get_running_loop().set_task_factory(None)

@@ -68,3 +68,14 @@ def test_the_table_of_a_minute_has_a_cap_and_strangers_beyond_it_wait(
     assert table.enter("192.0.2.1", limits) is None
     assert table.enter("192.0.2.2", limits) is not None
     assert table.enter("192.0.2.1", limits) is None
+
+
+def test_what_is_no_connection_counts_by_the_minute_alone() -> None:
+    clock = Clock()
+    table, limits = Admission(clock), Limits(connects_per_minute_per_client_max=2)
+    assert all(table.may_ask("192.0.2.1", Limits()) for _ in range(9))
+    assert table.enter("192.0.2.1", limits) is None
+    assert [table.may_ask("192.0.2.1", limits) for _ in range(3)] == [True, False, False]
+    assert table.may_ask("192.0.2.2", limits)
+    clock.now += MINUTE_S
+    assert table.may_ask("192.0.2.1", limits)

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.engine.filters import Copying, Leaning, Leaving, Marking, Pumping
-from tests.engine.rig import Plugin, Rig, Wire, attaching, entry, wait_for
+from tests.engine.rig import Plugin, Rig, attaching, entry, wait_for
+from tests.engine.wires import Wire
 
 from doorward.api import (
     Connection,

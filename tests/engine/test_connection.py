@@ -1,4 +1,4 @@
-"""What a filter may ask of a connection, and how an end is told."""
+"""What a filter may ask of a connection."""
 
 from __future__ import annotations
 
@@ -11,16 +11,11 @@ from tests.engine.rig import Plugin, Rig, entry
 from doorward.api import (
     ConnectEvent,
     DataFilter,
-    FilterFailed,
     NotConnected,
-    PeerReset,
     Priority,
-    Refuse,
     ReplyHint,
-    Side,
     Terminating,
 )
-from doorward.engine.connection import End, end_of
 from doorward.engine.target import target_of
 from doorward.policy.model import UNKNOWN, Action, Rule, Unknown
 
@@ -101,16 +96,3 @@ async def test_a_client_is_asked_who_it_is_only_if_that_can_help(
     connection = await rig.connect(target_of("192.0.2.1", 80), user=user)
     assert connection.refusal is not None
     assert (connection.refusal.hint, connection.refusal.reason) == (hint, reason)
-
-
-@pytest.mark.parametrize(
-    ("error", "end"),
-    [
-        (Refuse("not_today"), End("not_today", Side.OURS)),
-        (FilterFailed("x", side=Side.EXTERNAL), End("filter_failed", Side.OURS)),
-        (PeerReset("x", side=Side.EXTERNAL), End("reset", Side.EXTERNAL)),
-        (PeerReset("x", side=Side.INTERNAL), End("reset", Side.INTERNAL)),
-    ],
-)
-def test_an_end_names_the_side_that_caused_it_and_a_filters_is_ours(error: PeerReset, end: End) -> None:
-    assert end_of(error) == end

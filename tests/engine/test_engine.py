@@ -14,8 +14,8 @@ from tests.engine.rig import Plugin, Rig, attaching, entry, wait_for
 from doorward.api import Connection, NameNotFound, OutOfResources, Refuse, Side, Socket, Terminating
 from doorward.config.model import Limits
 from doorward.engine.association import FilterEntry
-from doorward.engine.connection import End
 from doorward.engine.joint import joint
+from doorward.engine.outcome import End
 from doorward.engine.target import target_of
 from doorward.net.python_relay import PythonRelay
 from doorward.policy.model import Action, Rule

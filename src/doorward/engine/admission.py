@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from doorward.api.errors import ReplyHint
-from doorward.engine.connection import Refusal
+from doorward.engine.outcome import Refusal
 
 if TYPE_CHECKING:
     from doorward.config.model import Limits
@@ -38,6 +38,11 @@ class Admission:
         if most and self._alive[client_address] > most:
             return _refusal("client_connections", f"over {most} connections of this client at once")
         return None
+
+    def may_ask(self, client_address: str, limits: Limits) -> bool:
+        """Whether this client may ask for one more thing within this minute that is no connection of its own."""
+        most = limits.connects_per_minute_per_client_max
+        return not most or self._count_asked(client_address) <= most
 
     def leave(self, client_address: str) -> None:
         """A connection of this client has ended."""

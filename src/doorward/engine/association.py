@@ -6,22 +6,39 @@ way the client came in, and is worked out once for each combination.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple
 
 from doorward.api.events import EventKind
 from doorward.api.filters import ANY, ApplicationFilter, ClientKind, Interest
 from doorward.config.ports import parse_ports
-from doorward.policy.model import PortRange, Protocols
+from doorward.policy.model import TRANSPORTS, PortRange, Protocols, Transport
 
 # Combinations remembered; more than this many would be somebody scanning ports.
 REMEMBERED_MAX: Final = 4096
 
 
+class Way(NamedTuple):
+    """What decides which filters hear of a connection. `application` is what it is known to be, if anything is.
+
+    A secondary connection has the application of the one that promised it, whatever its port.
+    """
+
+    transport: Transport
+    port: int
+    application: str | None
+    kind: ClientKind
+    is_secondary: bool = False
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FilterEntry:
-    """One filter in force. `ports` and `names` say what it is associated with; both None means everything."""
+    """One filter in force. `ports` and `names` say what it is associated with; both None means everything.
+
+    `rule_settings` are what the filter made of its settings for each rule that has some of its own, by the rule's
+    name, and under None for all others; `off` names the rules whose traffic it leaves alone.
+    """
 
     name: str
     application_filter: ApplicationFilter
@@ -29,16 +46,22 @@ class FilterEntry:
     ports: tuple[PortRange, ...] | None = None
     names: frozenset[str] | None = None
     fail: Literal["closed", "open"] = "closed"
+    rule_settings: Mapping[str | None, object] = field(default_factory=dict)
+    off: frozenset[str] = frozenset()
 
-    def joins(self, port: int, application: str | None, kind: ClientKind) -> bool:
+    def joins(self, way: Way) -> bool:
         """Whether a connection of this kind concerns the filter."""
-        if kind not in self.interest.clients:
+        if way.kind not in self.interest.clients or not self.interest.scope.includes(way.is_secondary):
             return False
         if self.ports is None and self.names is None:
             return True
-        if application is not None and self.names is not None and application in self.names:
+        if way.application is not None and self.names is not None and way.application in self.names:
             return True
-        return self.ports is not None and any(r.covers("tcp", port) for r in self.ports)
+        return self.ports is not None and any(r.covers(way.transport, way.port) for r in self.ports)
+
+    def settings_of(self, rule: str | None) -> object:
+        """What the filter made of its settings for the traffic of this rule."""
+        return self.rule_settings.get(rule, self.rule_settings.get(None))
 
 
 class Associations:
@@ -46,32 +69,34 @@ class Associations:
 
     def __init__(self, entries: Sequence[FilterEntry], protocols: Protocols) -> None:
         self.entries = tuple(entries)
-        self._protocols = protocols
-        self._remembered: dict[tuple[int, str | None, ClientKind], tuple[FilterEntry, ...]] = {}
-        self._names: dict[int, str | None] = {}
+        self.protocols = protocols
+        self._remembered: dict[tuple[Way, str | None], tuple[FilterEntry, ...]] = {}
+        self._names: dict[tuple[Transport, int], str | None] = {}
+        self.resolving = tuple(entry for entry in self.entries if EventKind.RESOLVE in entry.interest.events)
 
-    def of(self, port: int, application: str | None, kind: ClientKind) -> tuple[FilterEntry, ...]:
-        """The filters that hear of such a connection. `application` is what the front end knows it to be."""
+    def of(self, way: Way, rule: str | None) -> tuple[FilterEntry, ...]:
+        """The filters that hear of such a connection, which this rule has allowed."""
         if not self.entries:
             return ()
-        key = (port, application, kind)
+        key = (way, rule)
         found = self._remembered.get(key)
         if found is None:
             if len(self._remembered) >= REMEMBERED_MAX:
                 self._remembered.clear()
-            found = tuple(entry for entry in self.entries if entry.joins(port, application, kind))
+            found = tuple(entry for entry in self.entries if rule not in entry.off and entry.joins(way))
             self._remembered[key] = found
         return found
 
-    def protocol(self, port: int, application: str | None) -> str | None:
+    def protocol(self, transport: Transport, port: int, application: str | None) -> str | None:
         """The policy's name for a connection: what the front end knows, else the first protocol with this port."""
         if application is not None:
             return application
-        if port not in self._names:
+        key = (transport, port)
+        if key not in self._names:
             if len(self._names) >= REMEMBERED_MAX:
                 self._names.clear()
-            self._names[port] = next(iter(self._protocols.names("tcp", port)), None)
-        return self._names[port]
+            self._names[key] = next(iter(self.protocols.names(transport, port)), None)
+        return self._names[key]
 
 
 def wanted(
@@ -83,7 +108,7 @@ def wanted(
     ranges: list[PortRange] = []
     names: set[str] = set()
     for word in interest.protocols:
-        if "/" in word:
+        if "/" in word or word in TRANSPORTS:
             ranges.append(_ports(word))
         elif word in protocols.ports:
             ranges += protocols.ports[word]
@@ -98,8 +123,3 @@ def _ports(word: str) -> PortRange:
         return parse_ports(word)
     except ValueError as error:
         raise ValueError(f'"{word}": {error}') from None
-
-
-def wants_established(entry: FilterEntry) -> bool:
-    """Whether the filter asked to hear that the outer leg stands."""
-    return EventKind.ESTABLISHED in entry.interest.events

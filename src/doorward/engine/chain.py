@@ -5,6 +5,9 @@
 A stage is one data filter, or a run of neighbouring stream filters. A stage whose filter has returned passes
 bytes on unread. When every stage has returned, the passing stops between two system calls, whatever was on
 its way is handed over in order, and the wires belong to the relay. A stage that raises ends the connection.
+
+An emulated connection has no server's wire: its last stage is the filter that emulates, and returning from its
+`pump` is the server's end. What it has said still reaches the client.
 """
 
 from __future__ import annotations
@@ -12,19 +15,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from doorward.api.contracts import Priority
-from doorward.api.errors import DoorwardError, FilterFailed, Terminating
+from doorward.api.errors import DoorwardError, FilterFailed
 from doorward.api.filters import DataFilter, StreamFilter
+from doorward.engine.at_work import as_work_of, entry_of
 from doorward.engine.containment import contained
+from doorward.engine.handle import Handle
 from doorward.engine.joint import JointEnd, joint
+from doorward.engine.last_words import discard
 from doorward.engine.streams import StreamRun
 from doorward.engine.supervision import Holder, Watchdog, Watched, is_being_cancelled
 
 if TYPE_CHECKING:
-    from doorward.api.contracts import Connection, Socket
-    from doorward.net.leg import Leg
+    from doorward.api.contracts import Connection
+    from doorward.net.carrier import Carrier
 
 
 # Turns of the loop in which a task that a pump has cancelled on leaving must have let go of its socket.
@@ -75,26 +81,6 @@ class ChainFailed(Exception):
         self.cause = cause
 
 
-class Handle:
-    """A socket as one data filter holds it. Revoked when its `pump` is over, so that nothing leaks past it."""
-
-    __slots__ = ("close", "recv", "send", "shutdown")
-
-    def __init__(self, socket: Socket) -> None:
-        self.recv = socket.recv
-        self.send = socket.send
-        self.shutdown = socket.shutdown
-        self.close = socket.close
-
-    def revoke(self) -> None:
-        """Every later call raises Terminating."""
-        self.recv = self.send = self.shutdown = self.close = _revoked
-
-
-async def _revoked(*_: Any, **__: Any) -> Any:
-    raise Terminating("this filter's pump is over")
-
-
 class Stage:
     """One place in the chain."""
 
@@ -102,9 +88,10 @@ class Stage:
         self,
         attached: Sequence[Attached],
         filter_: DataFilter | StreamRun,
-        near: Leg | JointEnd,
-        far: Leg | JointEnd,
+        near: Carrier,
+        far: Carrier | None,
     ) -> None:
+        """`far` is None for who emulates."""
         self.attached = attached
         self.filter = filter_
         self.near = near
@@ -121,7 +108,7 @@ class Stage:
     async def expect_idle(self) -> None:
         """The pump is over. Raises FilterFailed if a task of its own still waits for one of its sockets."""
         for _ in range(TURNS_TO_END):
-            if not (self.near.busy or self.far.busy):
+            if not (self.near.busy or (self.far is not None and self.far.busy)):
                 return
             await asyncio.sleep(0)
         raise FilterFailed("a task that it started still waits for a socket after its pump")
@@ -134,29 +121,40 @@ class Chain:
         self,
         connection: Connection,
         attached: Sequence[Attached],
-        internal: Leg | JointEnd,
-        external: Leg | JointEnd,
+        internal: Carrier,
+        external: Carrier | None,
         watchdog: Watchdog,
         holder: Holder,
     ) -> None:
+        """Without an external side, the last of them in order of priority is the server."""
         self._connection = connection
         self._watchdog = watchdog
         self._holder = holder
         self._internal = internal
         self._external = external
         self._joints: list[tuple[JointEnd, JointEnd]] = []
+        self._discarding: asyncio.Task[None] | None = None
+        self.server_over = False  # who emulates has said all
         self.stages = self._build(sorted(attached, key=lambda a: a.priority))
 
     async def run(self) -> Leftover:
-        """Until every filter has returned. Raises ChainFailed; both wires are then to be reset by the caller."""
+        """Until every filter has returned. Raises ChainFailed; both wires are then to be reset by the caller.
+
+        Nothing is left over of an emulated connection; what its server has said has been passed on, with its end.
+        """
         if len(self.stages) == 1:
             await self._run_stage(self.stages[0])
+            self.server_over = self._external is None
             return NOTHING
         try:
             async with asyncio.TaskGroup() as group:
                 running = [group.create_task(self._run_stage(stage)) for stage in self.stages]
                 for stage, task in zip(self.stages, running, strict=True):
                     task.add_done_callback(partial(self._pass_on, stage, running))
+            if self._external is None:
+                for stage in self.stages:
+                    if stage.passing is not None:
+                        await stage.passing.all_said()
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
         finally:
@@ -166,15 +164,15 @@ class Chain:
             error = failed.passing.failure
             assert error is not None
             raise ChainFailed(Failure(error, failed.culprit), error)
+        if self._external is None:
+            return NOTHING
         self._expect_open()
         return await self._leftover()
 
     async def pass_rest(self, leftover: Leftover) -> None:
         """Carry on in Python, to the end, what no relay can take. Raises LinkError kinds."""
-        passing = Passing(self._internal, self._external, leftover)
-        await passing.run()
-        if passing.failure is not None:
-            raise passing.failure
+        assert self._external is not None
+        await pass_on(self._internal, self._external, leftover)
 
     def _build(self, attached: Sequence[Attached]) -> list[Stage]:
         groups: list[list[Attached]] = []
@@ -188,10 +186,10 @@ class Chain:
             else:
                 groups.append([item])
         stages: list[Stage] = []
-        near: Leg | JointEnd = self._internal
+        near: Carrier = self._internal
         for index, group in enumerate(groups):
-            far: Leg | JointEnd = self._external
-            following: Leg | JointEnd = self._external
+            far: Carrier | None = self._external
+            following: Carrier = self._internal  # of nobody, after the last
             if index < len(groups) - 1:
                 far, following = joint()
                 self._joints.append((far, following))
@@ -205,14 +203,21 @@ class Chain:
 
     async def _run_stage(self, stage: Stage) -> None:
         """One filter's pump, contained."""
-        internal, external = Handle(stage.near), Handle(stage.far)
+        internal = Handle(stage.near)
+        external = Handle(stage.far) if stage.far is not None else None
         try:
-            if isinstance(stage.filter, StreamRun):
+            if isinstance(stage.filter, StreamRun) and external is not None:
                 await stage.filter.pump(internal, external, self._connection)
             else:
                 pump = _pump(stage.filter, internal, external, self._connection)
-                await Watched(self._watchdog, self._holder, pump)
+                entry = entry_of(self._connection, stage.attached[0].name)
+                await Watched(self._watchdog, self._holder, as_work_of(entry, pump))
                 await stage.expect_idle()
+            if external is not None:
+                internal.expect_uncovered()
+                external.expect_uncovered()
+            elif internal.carrier.open:
+                await internal.carrier.shutdown()
         except asyncio.CancelledError as error:
             if is_being_cancelled():
                 raise
@@ -221,19 +226,30 @@ class Chain:
             raise ChainFailed(Failure(contained(error), stage.culprit), error) from error
         finally:
             internal.revoke()
-            external.revoke()
+            if external is not None:
+                external.revoke()
 
     def _pass_on(self, stage: Stage, running: Sequence[asyncio.Task[None]], done: asyncio.Task[None]) -> None:
         """A stage has returned while others have not: from now on its bytes go past it."""
-        if done.cancelled() or done.exception() is not None or all(task.done() for task in running):
+        if done.cancelled() or done.exception() is not None:
+            return
+        if stage.far is None:  # the server: nothing is beyond it
+            self.server_over = True
+            self._discarding = asyncio.get_running_loop().create_task(discard(stage.near))
+            return
+        if all(task.done() for task in running) and (self._external is not None or not stage.near.open):
             return
         stage.passing = Passing(stage.near, stage.far)
         stage.passing.start()
 
     async def _stop_passing(self) -> None:
-        for stage in self.stages:
-            if stage.passing is not None:
-                await stage.passing.stop()
+        """Between two calls. All are told before any is waited for: the waiting itself may be cancelled."""
+        started = [stage.passing.task for stage in self.stages if stage.passing is not None]
+        tasks = [task for task in (*started, self._discarding) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     def _expect_open(self) -> None:
         """Raises ChainFailed if a filter closed its side of a joint: what is closed must not be joined up again."""
@@ -244,6 +260,7 @@ class Chain:
 
     async def _leftover(self) -> Leftover:
         """What is on its way. An end with no bytes before it is passed on at once."""
+        assert self._external is not None
         if not (self._internal.open and self._external.open):
             return NOTHING
         to_external, to_internal = self._collect(outward=True), self._collect(outward=False)
@@ -270,37 +287,42 @@ class Chain:
         return b"".join(parts)
 
 
+def moved(chain: Chain | None, internal: Carrier, external: Carrier | None) -> int:
+    """What tells life from silence: bytes. Once an emulator has said all, only what the client takes of it counts."""
+    if chain is not None and chain.server_over:
+        return internal.sent
+    outer = 0 if external is None else external.sent + external.received
+    return internal.sent + internal.received + outer
+
+
 class Passing:
     """Carries bytes past a stage. Stopping loses nothing: what was taken and not sent is `held`."""
 
-    def __init__(
-        self, internal: Leg | JointEnd, external: Leg | JointEnd, leftover: Leftover = NOTHING
-    ) -> None:
+    def __init__(self, internal: Carrier, external: Carrier, leftover: Leftover = NOTHING) -> None:
         self._outward = _Pass(internal, external, leftover.to_external, over=leftover.outward_over)
         self._inward = _Pass(external, internal, leftover.to_internal, over=leftover.inward_over)
-        self._task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
+        self._inward_over = asyncio.Event()
         self.failure: DoorwardError | None = None
 
     def start(self) -> None:
-        """Begin; `stop` waits for the end."""
-        self._task = asyncio.get_running_loop().create_task(self.run())
+        """Begin; `task` is then to be cancelled and waited for by whoever began."""
+        self.task = asyncio.get_running_loop().create_task(self.run())
 
     async def run(self) -> None:
         """Until both directions have ended; a failure is kept, and told to both neighbours."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._outward.run())
-                group.create_task(self._inward.run())
+                group.create_task(self._inward.run()).add_done_callback(lambda _: self._inward_over.set())
         except BaseExceptionGroup as failures:
             self.failure = contained(failures.exceptions[0])
             self._outward.source.abort(self.failure)
             self._outward.sink.abort(self.failure)
 
-    async def stop(self) -> None:
-        """Stop between two calls."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+    async def all_said(self) -> None:
+        """Until what came from outside has gone on to the inside, with its end; or it cannot any more."""
+        await self._inward_over.wait()
 
     def held(self, *, outward: bool) -> bytes:
         """Taken and not sent."""
@@ -310,7 +332,7 @@ class Passing:
 class _Pass:
     """One direction past a stage."""
 
-    def __init__(self, source: Leg | JointEnd, sink: Leg | JointEnd, rest: bytes, *, over: bool) -> None:
+    def __init__(self, source: Carrier, sink: Carrier, rest: bytes, *, over: bool) -> None:
         self.source = source
         self.sink = sink
         self.rest = memoryview(rest)
@@ -329,6 +351,16 @@ class _Pass:
             self.rest = memoryview(data)
 
 
-async def _pump(data_filter: DataFilter, internal: Handle, external: Handle, connection: Connection) -> None:
+async def pass_on(internal: Carrier, external: Carrier, leftover: Leftover = NOTHING) -> None:
+    """Carry bytes both ways in Python, to the end. Raises LinkError kinds."""
+    passing = Passing(internal, external, leftover)
+    await passing.run()
+    if passing.failure is not None:
+        raise passing.failure
+
+
+async def _pump(
+    data_filter: DataFilter | StreamRun, internal: Handle, external: Handle | None, connection: Connection
+) -> None:
     """The call itself is filter code, too."""
-    await data_filter.pump(internal, external, connection)
+    await data_filter.pump(internal, external, connection)  # type: ignore[arg-type]  # a stream filter has a far side

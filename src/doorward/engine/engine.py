@@ -8,34 +8,45 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol
 
-from doorward.api.errors import DoorwardError, LinkError, OutOfResources, Refuse, Side, Terminating
-from doorward.engine.admission import Admission
-from doorward.engine.chain import NOTHING, Chain, ChainFailed, Leftover
-from doorward.engine.connection import Connection, End, Refusal, end_of
-from doorward.engine.dispatch import (
-    HandlerFailed,
-    dispatch_connect,
-    dispatch_established,
-    dispatch_terminating,
+from doorward.api.errors import (
+    AccessDenied,
+    DoorwardError,
+    LinkError,
+    OutOfResources,
+    Refuse,
+    Side,
+    Terminating,
 )
-from doorward.engine.judgement import judge, local_minute
+from doorward.engine.admission import Admission
+from doorward.engine.arrivals import Arrivals
+from doorward.engine.chain import NOTHING, Chain, ChainFailed, Leftover, moved, pass_on
+from doorward.engine.connecting import open_connect
+from doorward.engine.connection import Connection
+from doorward.engine.dispatch import HandlerFailed, dispatch_terminating, hear_of_ends
+from doorward.engine.grants import Grants
+from doorward.engine.judgement import local_minute
+from doorward.engine.last_words import hear_out
+from doorward.engine.operation import Operation
+from doorward.engine.outcome import End, Refusal, end_of
 from doorward.engine.recording import record_of
-from doorward.net.dial import dial
+from doorward.engine.udp.table import Mappings
 from doorward.net.leg import Leg
 from doorward.net.limiter import LegLimits
 from doorward.net.quiet import QuietWatch
+from doorward.net.upstream.ahead import Ahead
 from doorward.policy.model import Unknown, Verdict
 
 if TYPE_CHECKING:
-    from doorward.engine.joint import JointEnd
+    from doorward.api.contracts import TransportName
     from doorward.engine.origin import Origin
     from doorward.engine.ruling import Ruling
     from doorward.engine.session import Session, SessionTable
     from doorward.engine.supervision import Supervisor, Watchdog
     from doorward.engine.target import Target
+    from doorward.net.carrier import Carrier
     from doorward.net.own_addresses import OwnAddresses
     from doorward.net.poller import Poller
     from doorward.net.relay import Completion, Relay
@@ -52,7 +63,8 @@ class Recorder(Protocol):
         ...
 
 
-OnFilterFailure = Callable[[Connection, str, BaseException], None]
+# The connection, if it was for one, the filter's name, and what it raised.
+OnFilterFailure = Callable[[Connection | None, str, BaseException], None]
 
 
 class Engine:
@@ -81,10 +93,14 @@ class Engine:
         self.ruling = ruling
         self.filter_failed = on_filter_failure
         self.connections: dict[int, Connection] = {}
-        self._admission = Admission(poller.loop.time)
+        self.grants = Grants(poller.loop, lambda: self.ruling.limits.grants_max_per_session)
+        self.arrivals = Arrivals(self)
+        self.udp = Mappings(self)
+        self.admission = Admission(poller.loop.time)
         self._relayed: dict[int, Connection] = {}
         self._relay: Relay | None = None
         self._next_id = 1
+        sessions.engine = self
 
     @property
     def relay(self) -> Relay:
@@ -104,20 +120,50 @@ class Engine:
         `user` is UNKNOWN if the client could still be asked, and the session's user otherwise. After
         cancellation the connection has ended, with a record.
         """
-        connection = Connection(self, self.ruling, self._next_id, session, target, origin)
+        connection = self.begin(session, target, origin)
+        await self.open(connection, open_connect(self, connection, user))
+        return connection
+
+    def begin(
+        self,
+        session: Session,
+        target: Target,
+        origin: Origin,
+        operation: Operation = Operation.CONNECT,
+        transport: TransportName = "tcp",
+        *,
+        limited: bool = True,
+    ) -> Connection:
+        """A connection that nothing is known of yet but who wants what. `open` must follow; look at `refusal` first.
+
+        Without `limited`, what one client may have at once and within a minute does not count.
+        """
+        connection = Connection(
+            self, self.ruling, self._next_id, session, target, origin, operation, transport
+        )
         self._next_id += 1
         self.connections[connection.id] = connection
         self.sessions.enter(session)
-        connection.refusal = self._admission.enter(session.client_address, self.ruling.limits)
+        refusal = self.admission.enter(session.client_address, self.ruling.limits)
+        connection.refusal = refusal if limited else None
+        if connection.refusal is None and (why := self.recorder.refuses()) is not None:
+            connection.refusal = Refusal("fail", "log_unavailable", OutOfResources.hint, None, why)
+        return connection
+
+    async def open(self, connection: Connection, opening: Coroutine[Any, Any, None]) -> None:
+        """Run what makes it stand. It is `opened` then, or it has a `refusal` and has ended, with a record.
+
+        `opening` raises DoorwardError, HandlerFailed, or leaves a refusal. After cancellation the connection has ended.
+        """
         try:
             if connection.refusal is None:
-                await self._open(connection, user)
-        except HandlerFailed as failed:
-            if isinstance(failed.error, Refuse):
-                connection.refuse_by_filter(failed.error.reason, failed.filter, failed.error.detail)
+                await opening
             else:
-                self.filter_failed(connection, failed.filter, failed.cause)
-                connection.refuse_by_error(failed.error)
+                opening.close()
+        except HandlerFailed as failed:
+            self._handler_failed(connection, failed)
+        except AccessDenied as error:
+            connection.refusal = Refusal("deny", error.reason, error.hint, None, error.detail)
         except DoorwardError as error:
             if connection.refusal is None:
                 connection.refuse_by_error(error)
@@ -127,24 +173,38 @@ class Engine:
             raise
         if connection.refusal is not None:
             self._finish(connection, None)
-        return connection
+        else:
+            connection.opened = True
 
-    async def carry(self, connection: Connection, internal: Leg | JointEnd) -> None:
+    async def carry(self, connection: Connection, internal: Carrier) -> None:
         """Carry bytes until they are the relay's, or over. The connection ends by itself; nothing is raised."""
         connection.internal = internal
         external = connection.external
-        if external is None or not external.open:
+        emulated = connection.emulator is not None
+        if connection.end is not None or not (emulated or (external is not None and external.open)):
             internal.abort(Terminating("the connection has ended"))
             return
+        if emulated:
+            self._hold_to_limits(connection, internal)
+            connection.bytes_received -= internal.sent  # what the front end has said is not the emulator's
+        elif isinstance(internal, Leg):
+            connection.apply_buffer_size(internal)
         try:
             leftover: Leftover | None = NOTHING
-            if connection.attached:
-                leftover = await self._filtered(connection, internal, external)
-            if leftover is not None and isinstance(internal, Leg) and internal.open and external.open:
+            both_wires = isinstance(internal, Leg) and isinstance(external, Leg)
+            if connection.attached or emulated or not both_wires:
+                leftover = await self._carry_here(connection, internal, external)
+            if (
+                leftover is not None
+                and isinstance(internal, Leg)
+                and isinstance(external, Leg)
+                and internal.open
+                and external.open
+            ):
                 self._hand_over(connection, internal, external, leftover)
                 return
         except ChainFailed as failed:
-            self._chain_failed(connection, failed)
+            self.chain_failed(connection, failed)
         except DoorwardError as error:
             self._finish(connection, end_of(error))
         except BaseException:
@@ -155,9 +215,10 @@ class Engine:
     def still_allowed(self, connection: Connection) -> bool:
         """Whether what is in force now would allow the same again, to the same address."""
         decision = connection.judged
-        if connection.end is not None or decision is None or connection.peer is None:
+        if connection.end is not None or decision is None:
             return False
-        now = decision.inputs._replace(address=connection.peer, minute_of_week=local_minute(time.time()))
+        address = connection.peer or decision.inputs.address  # nobody dials for who is emulated
+        now = decision.inputs._replace(address=address, minute_of_week=local_minute(time.time()))
         return self.ruling.policy.judge(now).allowed
 
     def ended(self, connection: Connection, end: End) -> None:
@@ -172,7 +233,7 @@ class Engine:
             connection.killed_as = how
             self.relay.kill(connection.relay_id)
             return
-        if connection.external is None:
+        if not connection.opened:
             connection.refuse_by_kill(how)
         self._finish(connection, End(how, Side.OURS))
 
@@ -187,83 +248,56 @@ class Engine:
                 how = connection.killed_as or done.end if done.end == "killed" else done.end
                 self._finish(connection, End(how, done.ended_by))
 
-    async def _open(self, connection: Connection, user: str | Unknown | None) -> None:
-        """Policy, events, outer leg. A refusal is left on the connection; raises DoorwardError, HandlerFailed."""
-        ruling = connection.ruling
-        if (why := self.recorder.refuses()) is not None:
-            connection.refusal = Refusal("fail", "log_unavailable", OutOfResources.hint, None, why)
-            return
-        session, target, now_s = connection.session, connection.target, connection.started_us / 1e6
-        judged = ruling.judgements.recall(session, target, user, now_s)
-        if judged is None:
-            judged = await judge(
-                ruling.policy,
-                self.resolver,
-                self.own_addresses.is_own,
-                session,
-                target,
-                user=user,
-                now_s=now_s,
-            )
-            ruling.judgements.keep(session, target, user, judged)
-        connection.judged = judged.decision
-        _expect_alive(connection)
-        if not judged.addresses:
-            connection.refuse_by_policy(judged.decision)
-            return
-        connection.addresses = judged.addresses
-        origin = connection.origin
-        connection.entries = ruling.associations.of(connection.port, origin.application, origin.kind)
-        if connection.entries:
-            await dispatch_connect(connection)
-            if connection.denied is not None:
-                connection.refuse_by_filter(connection.denied, connection.verdicts[-1].filter)
-                return
-            _expect_alive(connection)
-        await self._dial(connection)
-        if connection.entries:
-            await dispatch_established(connection)
-            _expect_alive(connection)
+    def close_session(self, session: Session) -> None:
+        """End a session, its grants and everything that goes on in it."""
+        self.sessions.remove(session)
+        for connection in [c for c in self.connections.values() if c.session is session]:
+            self.kill(connection, "session_ended")
 
-    async def _dial(self, connection: Connection) -> None:
-        before_ns = time.monotonic_ns()
-        leg, address = await dial(
-            self.poller,
-            tuple(connection.addresses),
-            connection.port,
-            connection.ruling.limits.connect_timeout_s,
-        )
-        connection.connect_us = (time.monotonic_ns() - before_ns) // 1000
-        if connection.end is not None:  # killed meanwhile
-            leg.close_now(abortive=True)
-        _expect_alive(connection)
+    def take_external(self, connection: Connection, carrier: Carrier) -> None:
+        """The outer leg stands."""
+        connection.external = carrier
+        connection.opened = True
+        self._hold_to_limits(connection, carrier)
+
+    def _hold_to_limits(self, connection: Connection, carrier: Carrier) -> None:
         limits = connection.ruling.pair_limits
-        if limits.bytes_max or limits.bytes_per_second:
-            leg.limits = LegLimits(self.poller.loop, limits)
-        connection.peer = address
-        connection.judged = connection.addresses[address]
-        connection.external = leg
+        if isinstance(carrier, Leg | Ahead) and (limits.bytes_max or limits.bytes_per_second):
+            carrier.limits = LegLimits(self.poller.loop, limits)
+        if isinstance(carrier, Leg):
+            connection.apply_buffer_size(carrier)
 
-    async def _filtered(
-        self, connection: Connection, internal: Leg | JointEnd, external: Leg
+    async def _carry_here(
+        self, connection: Connection, internal: Carrier, external: Carrier | None
     ) -> Leftover | None:
         """Run the chain to its end; what is left over goes out first. None if nothing is left to carry."""
-        chain = Chain(connection, connection.attached, internal, external, self.watchdog, connection.holder)
-        connection.attached = []
+        attached, connection.attached = connection.attached, []
+        if connection.emulator is not None:
+            attached = [*attached, connection.emulator]
+        chain = (
+            Chain(connection, attached, internal, external, self.watchdog, connection.holder)
+            if attached
+            else None
+        )
         quiet = QuietWatch(
             self.poller.loop,
             connection.ruling.limits.idle_timeout_s,
-            lambda: external.sent + external.received + internal.sent + internal.received,
+            lambda: moved(chain, internal, external),
             lambda: self.kill(connection, "idle_timeout"),
         )
         connection.chain_scope = asyncio.timeout(None)
         try:
             async with connection.chain_scope:
-                leftover = await chain.run()
-                if isinstance(internal, Leg) and not leftover.partly_over:
+                leftover = await chain.run() if chain is not None else NOTHING
+                if external is None:
+                    if internal.open:
+                        await hear_out(internal)
+                    return None
+                relayable = isinstance(internal, Leg) and isinstance(external, Leg)
+                if relayable and not leftover.partly_over:
                     return leftover
                 if internal.open and external.open:
-                    await chain.pass_rest(leftover)
+                    await pass_on(internal, external, leftover)
                 return None
         except TimeoutError:
             raise Terminating("the connection has ended") from None
@@ -285,7 +319,14 @@ class Engine:
         connection.relay_id = relay_id
         self._relayed[relay_id] = connection
 
-    def _chain_failed(self, connection: Connection, failed: ChainFailed) -> None:
+    def _handler_failed(self, connection: Connection, failed: HandlerFailed) -> None:
+        if isinstance(failed.error, Refuse):
+            connection.refuse_by_filter(failed.error.reason, failed.filter, failed.error.detail)
+        else:
+            self.filter_failed(connection, failed.filter, failed.cause)
+            connection.refuse_by_error(failed.error)
+
+    def chain_failed(self, connection: Connection, failed: ChainFailed) -> None:
         """A filter ended its connection, or a peer did and the filter let it be known."""
         error, name = failed.failure.error, failed.failure.filter
         if connection.end is not None:
@@ -307,14 +348,15 @@ class Engine:
         if connection.end is not None:
             return
         connection.end = end or End("refused", Side.OURS)
+        connection.release()
         del self.connections[connection.id]
         self.sessions.leave(connection.session)
-        self._admission.leave(connection.session.client_address)
+        self.admission.leave(connection.session.client_address)
         self._close_legs(connection, error)
         if connection.chain_scope is not None:
             connection.chain_scope.reschedule(0)  # whatever a filter waits for, it waits no longer
         record = record_of(connection)
-        if connection.joined:
+        if connection.joined and hear_of_ends(connection):
             self.supervisor.spawn(self._terminate(connection, record), name="terminating", last_words=True)
         else:
             self._write(connection, record)
@@ -328,13 +370,15 @@ class Engine:
         if external is not None:
             self._count(connection, external)
             external.close_now(abortive=abortive)
+        if connection.emulator is not None and internal is not None:
+            connection.bytes_received += internal.sent
         if internal is not None:
             if abortive:
                 internal.abort(reason)
             else:
                 internal.close_now()
 
-    def _count(self, connection: Connection, external: Leg) -> None:
+    def _count(self, connection: Connection, external: Carrier) -> None:
         connection.bytes_sent += external.sent
         connection.bytes_received += external.received
 
@@ -348,9 +392,3 @@ class Engine:
     def _write(self, connection: Connection, record: Record) -> None:
         connection.end_tasks()
         self.recorder.append(record)
-
-
-def _expect_alive(connection: Connection) -> None:
-    """Raises Terminating if it was killed while somebody waited."""
-    if connection.end is not None:
-        raise Terminating("killed")

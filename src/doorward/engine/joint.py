@@ -11,6 +11,7 @@ from collections import deque
 from typing import Final
 
 from doorward.api.errors import DoorwardError, PeerReset, Side, Terminating
+from doorward.net.carrier import StreamOnly
 
 HELD_BYTES_MAX: Final = 256 * 1024
 
@@ -64,15 +65,16 @@ class Lane:
         self.end()
 
 
-class JointEnd:
+class JointEnd(StreamOnly):
     """One end. See `Socket`."""
 
-    __slots__ = ("closed", "incoming", "outgoing", "received", "sent")
+    __slots__ = ("_over", "closed", "incoming", "outgoing", "received", "sent")
 
     def __init__(self, incoming: Lane, outgoing: Lane) -> None:
         self.incoming = incoming
         self.outgoing = outgoing
         self.closed = False
+        self._over: DoorwardError | None = None  # why, if it was this end's own doing
         self.received = 0
         self.sent = 0
 
@@ -89,8 +91,8 @@ class JointEnd:
         """See `Socket.recv`."""
         lane = self.incoming
         while True:
-            if self.closed:
-                raise Terminating("recv after close")
+            if self._over is not None:
+                raise self._over
             if lane.chunks:
                 data = lane.take(bytes_max)
                 self.received += len(data)
@@ -143,6 +145,7 @@ class JointEnd:
     def close_now(self, *, abortive: bool = False) -> None:
         """End both directions: the neighbour reads the rest and then end of stream, and cannot send any more."""
         self.closed = True
+        self._over = self._over or Terminating("the end is closed")
         if abortive:
             self.abort(PeerReset("the neighbour aborted", side=Side.OURS))
             return
@@ -154,6 +157,7 @@ class JointEnd:
 
     def abort(self, error: DoorwardError) -> None:
         """Fail both directions at once; bytes on their way are lost."""
+        self._over = self._over or error
         for lane in (self.outgoing, self.incoming):
             lane.take_all()
             lane.fail(error)

@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from doorward.engine.session import Session
 from doorward.engine.target import Target
 from doorward.net.resolve import Addresses
 from doorward.policy.address import canonical, forms
 from doorward.policy.evaluation import Policy
-from doorward.policy.model import UNKNOWN, Action, Decision, Inputs, IPAddress, Unknown
+from doorward.policy.model import UNKNOWN, Action, Decision, Inputs, IPAddress, Transport, Unknown
 from doorward.policy.schedule import minute_of_week
+
+if TYPE_CHECKING:
+    from doorward.engine.session import Session
 
 
 class Resolve(Protocol):
@@ -83,15 +85,19 @@ async def judge(
     *,
     user: str | Unknown | None,
     now_s: float,
+    transport: Transport = "tcp",
 ) -> Judged:
-    """Judge, resolving only if the answer hangs on the address. Raises what the resolver raises."""
-    inputs = inputs_of(session, target, user, now_s, is_own)
+    """Judge, resolving only if the answer hangs on the address. Raises what the resolver raises.
+
+    Inbound, the target is the peer with our own port. With neither name nor address nobody has arrived yet: then the
+    answer is no, or needs the address, which is to be judged again for each peer.
+    """
+    inputs = inputs_of(session, target, user, now_s, is_own, transport)
     decision = policy.judge(inputs)
     if target.address is not None:
         return Judged(decision, {target.address: decision} if decision.allowed else {})
-    if decision.needs != "address":
-        return Judged(decision, {})
-    assert target.host is not None
+    if decision.needs != "address" or target.host is None:
+        return Judged(decision, {})  # without a name, a peer that has yet to arrive
     candidates = dict.fromkeys(canonical(found) for found in await resolver.resolve(target.host))
     decisions = {
         a: policy.judge(inputs._replace(address=a, own=is_leading_to(a, is_own))) for a in candidates
@@ -105,11 +111,12 @@ def inputs_of(
     user: str | Unknown | None,
     now_s: float,
     is_own: Callable[[IPAddress], bool],
+    transport: Transport = "tcp",
 ) -> Inputs:
     """What the judgement is given, before a name was resolved."""
     address = target.address
     return Inputs(
-        "tcp",
+        transport,
         session.address,
         target.host,
         UNKNOWN if address is None else address,

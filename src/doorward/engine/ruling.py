@@ -8,6 +8,7 @@ from doorward.config.model import Limits
 from doorward.engine.association import Associations
 from doorward.engine.judgement import Judgements
 from doorward.net.relay import Limits as PairLimits
+from doorward.net.upstream.ways import Ways
 from doorward.policy.evaluation import Policy
 
 
@@ -15,12 +16,14 @@ from doorward.policy.evaluation import Policy
 class Ruling:
     """A connection keeps the ruling it was judged by for as long as it lives.
 
-    `pair_limits` are what the relay is to hold a pair to; `judgements` are those of the last moment.
+    `ways` lead to upstreams; None if everything goes direct. `pair_limits` are what the relay is to hold a pair to;
+    `judgements` are those of the last moment.
     """
 
     policy: Policy
     associations: Associations
     limits: Limits
+    ways: Ways | None = None
     pair_limits: PairLimits = field(init=False)
     judgements: Judgements = field(init=False, compare=False)
 

@@ -10,7 +10,8 @@ from doorward.api.errors import FilterFailed
 from doorward.api.filters import StreamFilter
 
 if TYPE_CHECKING:
-    from doorward.api.contracts import Connection, Socket
+    from doorward.api.contracts import Connection
+    from doorward.api.sockets import Socket
     from doorward.engine.supervision import Holder, Watchdog
 
 

@@ -12,7 +12,7 @@ import asyncio
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from doorward.api.errors import DoorwardError, FilterFailed, FilterStalled, Terminating
 
@@ -128,13 +128,16 @@ class Watchdog:
     def run(self, holder: Holder, function: Callable[..., T], *arguments: Any) -> T:
         """One step of filter code. Raises what it raises; what would end the process becomes FilterFailed."""
         self.turn += 1
-        self.running = holder
+        before, self.running = (
+            self.running,
+            holder,
+        )  # a filter's own socket may have other filters asked meanwhile
         try:
             return function(*arguments)
         except (HeldLoop, SystemExit, KeyboardInterrupt, GeneratorExit) as error:
             raise _as_failure(error) from error
         finally:
-            self.running = None
+            self.running = before
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Watch from a thread, and adopt the tasks that filters start. To be called in the main thread."""
@@ -161,7 +164,7 @@ class Watchdog:
         holder = self.running
         if holder is None:
             return asyncio.Task(coroutine, loop=loop, **kw)
-        task: asyncio.Task[T] = asyncio.Task(Watched(self, holder, coroutine), loop=loop, **kw)  # type: ignore[arg-type]  # never a generator here
+        task: asyncio.Task[T] = asyncio.Task(Watched(self, holder, coroutine, adopted=True), loop=loop, **kw)  # type: ignore[arg-type]  # never a generator here
         holder.adopt(task)
         return task
 
@@ -193,20 +196,32 @@ def _as_failure(error: BaseException) -> DoorwardError:
 class Watched(Coroutine[Any, Any, T]):
     """A coroutine of filter code, each step of which is known to the watchdog."""
 
-    __slots__ = ("_coroutine", "_holder", "_watchdog")
+    __slots__ = ("_adopted", "_coroutine", "_holder", "_last_turn", "_watchdog")
 
-    def __init__(self, watchdog: Watchdog, holder: Holder, coroutine: Coroutine[Any, Any, T]) -> None:
+    def __init__(
+        self, watchdog: Watchdog, holder: Holder, coroutine: Coroutine[Any, Any, T], *, adopted: bool = False
+    ) -> None:
+        """`adopted`: it is a task of its own, which a filter has started."""
         self._watchdog = watchdog
         self._holder = holder
         self._coroutine = coroutine
+        self._adopted = adopted
+        self._last_turn: _LastTurn | None = None
 
     def send(self, value: Any) -> Any:
         """One step."""
+        if self._last_turn is not None:
+            return self._wind_up(self._last_turn, self._coroutine.send, value)
         return self._watchdog.run(self._holder, self._coroutine.send, value)
 
     def throw(self, *args: Any) -> Any:
         """One step that begins with an exception."""
-        return self._watchdog.run(self._holder, self._coroutine.throw, *args)
+        if self._last_turn is not None:
+            return self._wind_up(self._last_turn, self._coroutine.throw, *args)
+        wanted = self._watchdog.run(self._holder, self._coroutine.throw, *args)
+        if isinstance(args[0], asyncio.CancelledError) and is_being_cancelled():
+            self._last_turn = _LastTurn(wanted)
+        return wanted
 
     def close(self) -> None:
         """No more steps."""
@@ -235,3 +250,43 @@ class Watched(Coroutine[Any, Any, T]):
                 wanted = self.send(value) if thrown is None else self.throw(thrown)
             except StopIteration as stop:
                 return stop.value  # type: ignore[no-any-return]  # what the coroutine returned
+
+    def _wind_up(self, last_turn: _LastTurn, step: Callable[..., Any], *arguments: Any) -> Any:
+        """One step of who was cancelled and waits on. Raises FilterStalled when its time is over.
+
+        A deadline of its own that has passed looks the same, until it is out of its block.
+        """
+        if last_turn.over:
+            self._give_up()
+        try:
+            last_turn.wanted = self._watchdog.run(self._holder, step, *arguments)
+        except BaseException:  # its end
+            last_turn.timer.cancel()
+            raise
+        if not is_being_cancelled():
+            last_turn.timer.cancel()
+            self._last_turn = None
+        return last_turn.wanted
+
+    def _give_up(self) -> NoReturn:
+        try:
+            self._watchdog.run(self._holder, self._coroutine.close)
+        except Exception as error:
+            raise FilterStalled("it would not be cancelled, nor closed") from error
+        if self._adopted:
+            raise asyncio.CancelledError  # what its owner, a filter, has asked for
+        raise FilterStalled(f"it went on for {LAST_TURN_S:g} s after it was cancelled")
+
+
+class _LastTurn:
+    """The moment that is left to who was cancelled; after it, whatever it waits for ends the waiting."""
+
+    def __init__(self, wanted: Any) -> None:
+        self.wanted = wanted
+        self.over = False
+        self.timer = asyncio.get_running_loop().call_later(LAST_TURN_S, self._end)
+
+    def _end(self) -> None:
+        self.over = True
+        if self.wanted is not None:
+            self.wanted.cancel()

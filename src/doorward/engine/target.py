@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from doorward.policy.address import canonical, parse_host
-from doorward.policy.model import IPAddress
+from doorward.api.errors import BadArgument
+from doorward.policy.address import BadHost, canonical, parse_host
+from doorward.policy.model import PORT_MAX, IPAddress
+
+ANY_PEER: Final = "*"
 
 
 class Target(NamedTuple):
-    """A name or an address, and a port. Exactly one of `host` and `address` is set."""
+    """A name or an address, and a port. Exactly one of `host` and `address` is set.
+
+    Where the firewall listens, it is the peer that arrives and the port it arrives at; before that neither is set.
+    """
 
     host: str | None
     address: IPAddress | None
@@ -17,7 +23,7 @@ class Target(NamedTuple):
 
     def __str__(self) -> str:
         if self.address is None:
-            return f"{self.host}:{self.port}"
+            return f"{self.host or ANY_PEER}:{self.port}"
         return f"[{self.address}]:{self.port}" if self.address.version == 6 else f"{self.address}:{self.port}"
 
 
@@ -27,3 +33,13 @@ def target_of(host: str | IPAddress, port: int) -> Target:
     if isinstance(meant, str):
         return Target(meant, None, port)
     return Target(None, canonical(meant), port)
+
+
+def checked_target(host: str, port: int) -> Target:
+    """The target that a filter asks for. Raises BadArgument."""
+    if not 0 < port <= PORT_MAX:
+        raise BadArgument(f"{port} is no port")
+    try:
+        return target_of(host, port)
+    except BadHost as error:
+        raise BadArgument(error.detail) from None

@@ -1,0 +1,110 @@
+"""What only some connections have: those that listen, have arrived, are emulated, go through an upstream, or are UDP.
+
+Kept apart from the connection itself, so that a plain one does not pay for it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING, Protocol
+
+from doorward.api.errors import BadArgument
+from doorward.policy.address import canonical
+
+if TYPE_CHECKING:
+    from doorward.api.ip_filter import IpFilter
+    from doorward.api.sockets import SocketName
+    from doorward.engine.association import FilterEntry
+    from doorward.engine.chain import Attached
+    from doorward.engine.connection import Connection
+    from doorward.engine.grants import Promise
+    from doorward.engine.session import Session
+    from doorward.policy.model import Decision, Verdict
+
+
+class Attachable(Protocol):
+    """What data filters are attached to for one remote peer of a UDP mapping."""
+
+    attached: list[Attached]
+
+
+class DestinationChain(Attachable, Protocol):
+    """One remote peer of a UDP mapping, as telling filters of it needs it."""
+
+    @property
+    def denied(self) -> str | None: ...
+    @property
+    def decision(self) -> Decision: ...
+    @property
+    def entries(self) -> tuple[FilterEntry, ...]: ...
+    @property
+    def verdicts(self) -> list[Verdict]: ...
+
+
+class UdpSide(Protocol):
+    """A UDP mapping behind its connection."""
+
+    def destination(self, name: SocketName) -> Attachable:
+        """The chain for a peer not spoken to yet. Raises BadContext for another, OutOfResources."""
+        ...
+
+    def own_name(self) -> SocketName | None:
+        """Our end toward far ends; see `Mapping`. Raises LinkError kinds, OutOfResources, Terminating."""
+        ...
+
+    @property
+    def note(self) -> str:
+        """What was dropped, for the record; empty if nothing was."""
+        ...
+
+
+class Listening(Protocol):
+    """What listens for a connection."""
+
+    def close(self) -> None:
+        """Stop. Idempotent."""
+        ...
+
+
+class Extra:
+    """What only some connections have: listening, arrived, emulated, UDP."""
+
+    __slots__ = ("bind_emulator", "buffer_size", "client_name", "full_proxy", "ip_filter", "leads_to_client",
+                 "listening", "note", "parent", "peer_name", "promises", "socket_name", "udp", "via")  # fmt: skip
+
+    def __init__(self) -> None:
+        self.ip_filter: IpFilter | None = None
+        self.socket_name: SocketName | None = None
+        self.peer_name: SocketName | None = None
+        self.bind_emulator: str | None = None  # the filter that has claimed this bind
+        self.leads_to_client = False  # peers are led to an address of the client
+        self.client_name: SocketName | None = None
+        self.full_proxy = False
+        self.buffer_size: int | None = None
+        self.listening: Listening | None = None  # what ends with it
+        self.parent: Connection | None = None  # the listening one that this one has arrived on
+        self.note = ""  # what its record is to say beside
+        self.udp: UdpSide | None = None
+        self.promises: set[Promise] = set()  # grants that die with it
+        self.via: str | None = None  # the upstream that it goes through
+
+
+def checked_name(name: SocketName) -> SocketName:
+    """An address and a port, as what they are. Raises BadArgument."""
+    try:
+        address, port = str(ipaddress.ip_address(name[0])), name[1]
+    except ValueError:
+        raise BadArgument(f"{name[0]!r} is no address") from None
+    if not 0 <= port <= 65_535:
+        raise BadArgument(f"{port} is no port")
+    return address, port
+
+
+def client_name(session: Session, name: SocketName) -> SocketName:
+    """An address of this session's client that a peer may be led to. Raises BadArgument."""
+    address, port = checked_name(name)
+    if canonical(ipaddress.ip_address(address)) != session.address:
+        raise BadArgument(f"{address} is not the client's address")
+    if not port:
+        raise BadArgument("nobody can be led to port 0")
+    return str(session.address), port
