@@ -20,10 +20,12 @@ ENTRIES_MIN: Final = 1024
 class Idler(Protocol):
     """Something that may fall silent. `last` is the loop's time of its last byte; `over` once it has ended."""
 
-    last: float
-    over: bool
-    id: int
-
+    @property
+    def last(self) -> float: ...
+    @property
+    def over(self) -> bool: ...
+    @property
+    def id(self) -> int: ...
     @property
     def idle_s(self) -> float: ...
 

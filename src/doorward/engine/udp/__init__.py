@@ -1,0 +1,1 @@
+"""UDP: one connection for each local mapping, and in it a bounded memory of remote destinations."""
