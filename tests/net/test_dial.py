@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 from tests.net.wires import Peer, turns, until
 
-from doorward.api.errors import ConnectionRefused, OutOfResources, Side, TimedOut, Unreachable
+from doorward.api.errors import AddressInUse, ConnectionRefused, OutOfResources, Side, TimedOut, Unreachable
 from doorward.net import dial as dialling
 from doorward.net.dial import ATTEMPTS_MAX, dial, interleave
 from doorward.net.leg import Leg
 from doorward.net.poller import Poller
+from doorward.net.reservation import Reservation
 from doorward.policy.model import IPAddress
 
 pytestmark = pytest.mark.anyio
@@ -246,6 +247,17 @@ async def test_without_descriptors_it_is_our_own_shortage(
             with pytest.raises(OutOfResources) as caught:
                 await dial(poller, addresses, 80, 5)
             assert caught.value.side is Side.OURS
+
+
+async def test_it_goes_out_from_where_it_was_told_to(poller: Poller) -> None:
+    reservation = Reservation("127.0.0.1", 0)
+    with answering(ONE) as port:
+        leg, _ = await dial(poller, [IPv6Address("2001:db8::1"), ONE], port, 5, reservation.name)
+        assert leg.local_name == reservation.name
+        leg.close_now()
+    reservation.close()
+    with answering(ONE) as port, pytest.raises(AddressInUse):
+        await dial(poller, [ONE], port, 5, ("192.0.2.1", 0))
 
 
 async def test_without_room_for_a_watch_nothing_is_left(

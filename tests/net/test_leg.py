@@ -11,8 +11,16 @@ from typing import NamedTuple
 import pytest
 from tests.net.wires import SMALL_BUFFER_BYTES, Peer, connected, turns, until
 
-from doorward.api.errors import DoorwardError, LinkError, PeerReset, Side, Terminating, TimedOut
-from doorward.net.leg import CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, Leg
+from doorward.api.errors import (
+    DoorwardError,
+    LinkError,
+    NotSupported,
+    PeerReset,
+    Side,
+    Terminating,
+    TimedOut,
+)
+from doorward.net.leg import CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, Leg, plain_name
 from doorward.net.poller import Poller, Target
 
 pytestmark = pytest.mark.anyio
@@ -113,6 +121,14 @@ async def test_recv_takes_no_more_than_it_was_asked_for(wire: Wire) -> None:
     assert await wire.leg.recv(2) == b"ab"
     assert await wire.leg.recv(3) == b"cde"
     assert await wire.leg.recv(3) == b"f"
+
+
+async def test_a_kept_alive_leg_asks_the_peer_and_a_closed_one_minds_nothing(wire: Wire) -> None:
+    wire.leg.keep_alive()
+    assert wire.leg._socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert wire.leg._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+    wire.leg.close_now()
+    wire.leg.keep_alive()
 
 
 async def test_what_was_put_back_comes_first(wire: Wire) -> None:
@@ -338,3 +354,19 @@ async def test_a_leg_that_cannot_be_watched_ends(
     assert caught.value.slug == "out_of_resources"
     assert caught.value.side is Side.OURS
     await wire.peer.sees_reset()
+
+
+async def test_options_are_those_of_its_socket_until_it_ends(wire: Wire) -> None:
+    wire.leg.set_option(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    assert wire.leg.get_option(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    with pytest.raises(NotSupported):
+        wire.leg.set_option(socket.IPPROTO_TCP, 9_999, 1)
+    wire.leg.close_now()
+    with pytest.raises(NotSupported):
+        wire.leg.get_option(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+def test_an_ipv4_address_is_named_as_such_on_a_socket_of_both_families() -> None:
+    assert plain_name(("::ffff:192.0.2.1", 80, 0, 0)) == ("192.0.2.1", 80)
+    assert plain_name(("::1", 80, 0, 0)) == ("::1", 80)
+    assert plain_name(("192.0.2.1", 80)) == ("192.0.2.1", 80)

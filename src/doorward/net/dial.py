@@ -10,13 +10,17 @@ import asyncio
 import errno
 import socket
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from doorward.api.errors import ConnectionRefused, DoorwardError, Side, TimedOut, Unreachable
 from doorward.net.leg import Leg
 from doorward.net.poller import Poller
+from doorward.net.reservation import bind_as_source
 from doorward.net.seam import translate
 from doorward.policy.model import IPAddress
+
+if TYPE_CHECKING:
+    from doorward.api.sockets import SocketName
 
 # RFC 8305, section 5: the recommended delay between attempts.
 ATTEMPT_DELAY_S: Final = 0.25
@@ -28,18 +32,22 @@ ATTEMPTS_MAX: Final = 8
 
 
 async def dial(
-    poller: Poller, addresses: Sequence[IPAddress], port: int, timeout_s: float
+    poller: Poller,
+    addresses: Sequence[IPAddress],
+    port: int,
+    timeout_s: float,
+    source: SocketName | None = None,
 ) -> tuple[Leg, IPAddress]:
-    """A leg to the first address that answers, and that address.
+    """A leg to the first address that answers, and that address. `source` is the local end it is to go out from.
 
-    Raises ConnectionRefused, Unreachable, TimedOut, OutOfResources (the last failure, when all fail). After
-    failure or cancellation no socket is left.
+    Raises ConnectionRefused, Unreachable, TimedOut, OutOfResources (the last failure, when all fail), AddressInUse
+    for a source that cannot be had. After failure or cancellation no socket is left.
     """
     if len(addresses) == 1:
-        return await _connect(poller, addresses[0], port, timeout_s), addresses[0]
+        return await _connect(poller, addresses[0], port, timeout_s, source), addresses[0]
     try:
         async with asyncio.timeout(timeout_s):
-            return await _race(poller, interleave(addresses)[:ATTEMPTS_MAX], port, timeout_s)
+            return await _race(poller, interleave(addresses)[:ATTEMPTS_MAX], port, timeout_s, source)
     except TimeoutError:
         raise TimedOut(f"no answer within {timeout_s:g} s", side=Side.EXTERNAL) from None
 
@@ -56,7 +64,7 @@ def interleave(addresses: Sequence[IPAddress]) -> list[IPAddress]:
 
 
 async def _race(
-    poller: Poller, addresses: Sequence[IPAddress], port: int, timeout_s: float
+    poller: Poller, addresses: Sequence[IPAddress], port: int, timeout_s: float, source: SocketName | None
 ) -> tuple[Leg, IPAddress]:
     """Start the attempts one after another; keep the winner, end the others."""
     loop = poller.loop
@@ -68,7 +76,7 @@ async def _race(
         while rest or waiting:
             if rest:
                 address = rest.pop(0)
-                waiting[loop.create_task(_connect(poller, address, port, timeout_s))] = address
+                waiting[loop.create_task(_connect(poller, address, port, timeout_s, source))] = address
             done, _ = await asyncio.wait(
                 waiting, timeout=ATTEMPT_DELAY_S if rest else None, return_when=asyncio.FIRST_COMPLETED
             )
@@ -116,7 +124,9 @@ def _discard(attempt: asyncio.Task[Leg]) -> None:
         attempt.result().close_now()
 
 
-async def _connect(poller: Poller, address: IPAddress, port: int, timeout_s: float) -> Leg:
+async def _connect(
+    poller: Poller, address: IPAddress, port: int, timeout_s: float, source: SocketName | None
+) -> Leg:
     """One attempt."""
     is_loopback = address.is_loopback
     name = None
@@ -130,6 +140,8 @@ async def _connect(poller: Poller, address: IPAddress, port: int, timeout_s: flo
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # as for accepted sockets
+        if source is not None:
+            bind_as_source(sock, source)
         where = (str(address), port)
         result = sock.connect_ex(where)
         if result == errno.EINPROGRESS and is_loopback:

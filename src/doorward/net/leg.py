@@ -155,6 +155,13 @@ class Leg(StreamOnly):
         except OSError as error:
             raise NotSupported(error.strerror or "") from None
 
+    def look_for_reset(self) -> None:
+        """Nobody reads, so nobody would meet a reset: ask for it. The edge itself proves nothing, and may be past."""
+        number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number and (on_reset := self._on_reset) is not None:
+            self._on_reset = None
+            on_reset(self._fail(translate(number, self.side)))
+
     def put_back(self, data: bytes) -> None:
         """The next `recv` returns these first: bytes that came with a handshake and belong to the tunnel."""
         self._unread = data + self._unread
@@ -275,7 +282,7 @@ class Leg(StreamOnly):
             if (waiter := self._reader) is not None and not waiter.done():
                 waiter.set_result(None)
             elif self._on_reset is not None and events & select.EPOLLERR:
-                self._look_for_reset()
+                self.look_for_reset()
                 return
         if events & WRITE and (waiter := self._writer) is not None and not waiter.done():
             waiter.set_result(None)
@@ -316,13 +323,6 @@ class Leg(StreamOnly):
             limiter.spend(count)
         except DoorwardError as error:
             raise self._fail(error) from None
-
-    def _look_for_reset(self) -> None:
-        """Nobody reads, so nobody would meet a reset: ask for it. The edge itself proves nothing."""
-        number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if number and (on_reset := self._on_reset) is not None:
-            self._on_reset = None
-            on_reset(self._fail(translate(number, self.side)))
 
     def _take_unread(self, bytes_max: int | None) -> bytes:
         if bytes_max is None or len(self._unread) <= bytes_max:
