@@ -31,7 +31,8 @@ WEDNESDAY = datetime(2026, 11, 18, 15, 30, 20, tzinfo=ZONE)
     ],
 )
 def test_a_destination_as_people_write_it(text: str, host: str, port: int, application: str | None) -> None:
-    target, found = parse_destination(text)
+    target, found, transport = parse_destination(text)
+    assert transport == "tcp"
     try:
         assert (target.address, target.host) == (ip_address(host), None)
     except ValueError:
@@ -42,7 +43,9 @@ def test_a_destination_as_people_write_it(text: str, host: str, port: int, appli
 @pytest.mark.parametrize(
     "text",
     ["", "a.test", "tcp://a.test", "tcp://:80", "tcp://a.test:0", "http://a.test:0", "tcp://a.test:65536",
-     "tcp://a.test:x", "tcp://a b:80", "tcp://bücher.test:80", "tcp://[::1:80", "udp://a.test:53",
+     "tcp://a.test:x", "tcp://a b:80", "tcp://bücher.test:80", "tcp://[::1:80",
+     "udp://a.test", "udp://a.test:0", "tcp-in://a.test:5000", "tcp-in://192.0.2.1", "tcp-in://*", "tcp-in://:5000",
+     "tcp-in://*.test:80", "udp-in://*:65536", "tcp://*:80", "sctp-in://*:80",
      "gopher://a.test:70", "::1:80", "tcp://::1:80", "tcp://1.2.3.4.5:80", "tcp://\x1b[31m:80"],
 )  # fmt: skip
 def test_what_is_no_destination_is_a_sentence(text: str) -> None:
@@ -53,10 +56,22 @@ def test_what_is_no_destination_is_a_sentence(text: str) -> None:
 @given(st.text())
 def test_any_text_is_a_destination_or_a_sentence(text: str) -> None:
     try:
-        target, _ = parse_destination(text)
+        target, _, transport = parse_destination(text)
     except ValueError:
         return
-    assert 1 <= target.port <= 65_535
+    assert (0 if transport.endswith("-in") else 1) <= target.port <= 65_535
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["udp://a.test:53", "udp://192.0.2.1:53", "tcp-in://192.0.2.1:5000", "udp-in://[2001:db8::1]:0",
+     "tcp-in://*:5000", "udp-in://*:0", "tcp://a.test:1"],
+)  # fmt: skip
+def test_a_transport_is_part_of_a_destination(text: str) -> None:
+    destination = parse_destination(text)
+    assert destination.transport == text.partition(":")[0]
+    assert str(destination) == text
+    assert (destination.target.host, destination.target.address) == (None, None) or "*" not in text
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,64 @@ def test_a_name_without_an_address_says_so(run: Run) -> None:
     assert "which failed" in run("explain", "--to", "ssh://nowhere.example", "--user", "kim").output
 
 
+LISTENING = """
+[[filter]]
+name = "arrivals"
+use = "arrivals.py"
+[[rule]]
+name = "names"
+action = "allow"
+protocols = ["dns"]
+[[rule]]
+name = "transfers"
+action = "allow"
+to = ["198.51.100.0/24"]
+protocols = ["tcp-in/5000-5100"]
+[[rule]]
+name = "unwatched"
+action = "allow"
+to = ["203.0.113.0/24"]
+protocols = ["tcp-in/5000-5100"]
+filters.arrivals = false
+[[rule]]
+name = "anything"
+action = "allow"
+protocols = ["any"]
+"""
+ARRIVALS = """
+from doorward.api import EventKind, Interest, StreamFilter
+
+class Arrivals(StreamFilter):
+    interest = Interest.of(events=[EventKind.ACCEPT])
+"""
+
+
+def test_datagrams_and_peers_that_arrive_are_judged_too(run: Run, home: Path) -> None:
+    (home / "doorward.toml").write_text(HEAD + LISTENING)
+    (home / "arrivals.py").write_text(ARRIVALS)
+    told = explained(run, "udp://192.0.2.53:53")
+    assert (told["rule"], told["filters"]) == ("names", [])
+    assert explained(run, "udp://192.0.2.53:54")["rule"] == "anything"
+    told = explained(run, "tcp-in://198.51.100.7:5000")
+    assert (told["rule"], told["filters"]) == ("transfers", ["arrivals"])
+    told = explained(run, "tcp-in://203.0.113.7:5000")
+    assert (told["rule"], told["filters"]) == ("unwatched", [])
+    told = explained(run, "tcp-in://192.0.2.7:5000")
+    assert (told["reason"], told["filters"]) == ("default_deny", [])
+    assert explained(run, "udp-in://*:5000")["reason"] == "default_deny"
+
+
+def test_a_port_that_nobody_has_come_to_yet_waits_for_its_peer(run: Run, home: Path) -> None:
+    (home / "doorward.toml").write_text(HEAD + LISTENING)
+    (home / "arrivals.py").write_text(ARRIVALS)
+    told = explained(run, "tcp-in://*:5000")
+    assert (told["needs"], told["rule"], told["filters"]) == ("address", "transfers", ["arrivals"])
+    output = run("explain", "--to", "tcp-in://*:5000").output
+    assert output.startswith("tcp-in://*:5000 from 127.0.0.1")
+    assert "judges each peer that arrives" in output
+    assert "filters that would join: arrivals" in output
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -165,3 +223,34 @@ def test_a_filter_that_cannot_be_loaded_is_said(run: Run, home: Path) -> None:
     result = run("explain", "--to", "http://192.0.2.1/")
     assert result.exit_code == 1
     assert "broken.py" in result.stderr
+
+
+ROUTES = """
+[upstreams.corp]
+kind = "http"
+address = "proxy.example:3128"
+[[route]]
+name = "the web"
+protocols = ["https"]
+via = ["corp", "direct"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("port", "told", "via"),
+    [
+        (443, 'way: corp, then direct (route "the web")', ["corp", "direct"]),
+        (80, "way: direct (no route matches)", ["direct"]),
+    ],
+)
+def test_the_way_through_upstreams_is_told(
+    run: Run, home: Path, port: int, told: str, via: list[str]
+) -> None:
+    (home / "doorward.toml").write_text(POLICY + ROUTES)
+    asked = ["explain", "--at", "mon 10:00", "--to", f"192.0.2.7:{port}"]
+    assert told in run(*asked).output
+    assert json.loads(run(*asked, "--json").output)["via"] == via
+
+
+def test_without_routes_there_is_no_word_of_ways(run: Run) -> None:
+    assert "way:" not in run("explain", "--at", "mon 10:00", "--to", "192.0.2.7:443").output

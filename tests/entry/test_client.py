@@ -8,8 +8,7 @@ from tests.entry.peers import Peer
 from tests.entry.world import HEAD, RULE, limits, world
 
 from doorward.api.errors import Side, TimedOut
-from doorward.entry import client as client_module
-from doorward.entry.client import Client, Lobby, farewell
+from doorward.entry.client import Client, Lobby
 from doorward.net.leg import Leg
 from doorward.net.poller import Poller
 
@@ -24,45 +23,6 @@ def pair() -> tuple[Leg, Peer, Poller]:
         ours, _ = listening.accept()
     ours.setblocking(False)
     return Leg(poller, ours, Side.INTERNAL), Peer(theirs), poller
-
-
-async def test_a_farewell_arrives_although_the_client_is_still_sending() -> None:
-    leg, peer, poller = pair()
-    await peer.send(b"x" * 100_000)
-    saying = asyncio.gather(farewell(leg, b"no"), peer.receive(2))
-    peer.half_close()
-    assert (await saying)[1] == b"no"
-    assert not leg.open
-    peer.close()
-    poller.close()
-
-
-async def test_a_farewell_does_not_wait_for_a_client_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "LINGER_S", 0.05)
-    leg, peer, poller = pair()
-    await farewell(leg, b"no")
-    assert not leg.open
-    assert await peer.receive(2) == b"no"
-    peer.close()
-    poller.close()
-
-
-async def test_a_farewell_listens_to_no_more_than_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "LINGER_BYTES_MAX", 1000)
-    leg, peer, poller = pair()
-    await peer.send(b"x" * 5000)
-    await farewell(leg, b"no")
-    assert not leg.open
-    peer.close()
-    poller.close()
-
-
-async def test_a_farewell_to_somebody_who_has_gone_is_no_error() -> None:
-    leg, peer, poller = pair()
-    peer.reset()
-    await farewell(leg, b"no")
-    assert not leg.open
-    poller.close()
 
 
 async def test_a_client_that_does_not_read_its_answer_is_given_up() -> None:

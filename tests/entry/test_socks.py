@@ -182,19 +182,6 @@ async def test_a_client_that_cannot_log_in_is_refused_where_users_are_wanted() -
         assert not server.has_client()
 
 
-@pytest.mark.parametrize("command", [2, 3])
-async def test_bind_and_udp_are_refused_as_not_supported(command: int) -> None:
-    async with world() as here:
-        client = await here.client(NO_LOGIN + socks5_request("0.0.0.0", 0, command))
-        assert await client.receive(2) == b"\x05\x00"
-        assert await reply5(client) == 7
-        assert await client.outcome() == (b"", "closed")
-        client.close()
-        record = await here.record()
-        assert (record.action, record.reason) == ("deny", "command_not_supported")
-        assert (record.host, record.port) == ("0.0.0.0", 0)
-
-
 async def test_bind_of_version_4_is_refused_in_its_own_words() -> None:
     async with world() as here:
         client = await here.client(socks4_request("127.0.0.1", 80, command=2))
@@ -255,7 +242,7 @@ async def test_what_dialling_meets_is_told_in_the_protocol(
     async def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("doorward.engine.engine.dial", fail)
+    monkeypatch.setattr("doorward.engine.connecting.dial", fail)
     async with world() as here:
         client = await ask5(here, "127.0.0.1", 80)
         assert await reply5(client) == code

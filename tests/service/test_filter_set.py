@@ -9,6 +9,8 @@ from tests.entry.filters import NOT_STARTING, TELL
 
 from doorward.config.loading import load
 from doorward.config.model import Configuration, FilterSetting
+from doorward.engine.association import FilterEntry
+from doorward.engine.engine import Engine
 from doorward.service.filter_set import FilterSet
 from doorward.service.filters import FilterNotLoaded
 
@@ -48,7 +50,10 @@ def configuration(home: Path, **files: str) -> Configuration:
 
 
 def filter_set(told: Told, *extra: FilterSetting) -> FilterSet:
-    return FilterSet(told, extra)
+    def no_engine() -> Engine:
+        raise AssertionError("none of these filters opens anything")
+
+    return FilterSet(told, extra, no_engine)
 
 
 def tell(version: int) -> str:
@@ -66,6 +71,46 @@ async def test_filters_start_in_order_and_stop_when_they_leave(tmp_path: Path) -
     await filters.stop_unused((), only)
     await filters.stop_unused((), only)
     assert told.lines == ["started 1", "started 2", "stopped 1"]
+
+
+RULES = """
+[[rule]]
+name = "{rule}"
+action = "allow"
+protocols = ["http"]
+filters.a = {{ word = "{word}" }}
+[[rule]]
+name = "quiet"
+action = "allow"
+protocols = ["https"]
+filters.a = false
+"""
+
+
+async def test_a_rule_s_settings_are_in_force_and_a_reload_leaves_what_has_not_changed(
+    tmp_path: Path,
+) -> None:
+    told = Told()
+    filters = filter_set(told)
+
+    async def reload(rule: str, word: str) -> FilterEntry:
+        configuration(tmp_path, a=tell(1))
+        with (tmp_path / "doorward.toml").open("a") as policy:
+            policy.write(RULES.format(rule=rule, word=word))
+        filters.commit(await filters.prepare(load(tmp_path / "doorward.toml")))
+        return filters.entries[0]
+
+    first = await reload("web", "hello")
+    assert first.settings_of("web") == {"word": "hello"}
+    assert first.settings_of(None) == {}
+    assert first.off == {"quiet"}
+    assert await reload("web", "hello") is first
+    renamed = await reload("the web", "hello")
+    assert renamed.settings_of("the web") is first.settings_of("web")
+    changed = await reload("web", "good day")
+    assert changed.settings_of("web") == {"word": "good day"}
+    assert changed.application_filter is first.application_filter
+    assert told.lines == ["started 1"], "the filter lives on through all of it"
 
 
 async def test_one_that_has_left_is_stopped_when_nobody_uses_it_any_more(tmp_path: Path) -> None:

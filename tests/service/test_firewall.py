@@ -302,6 +302,31 @@ async def test_draining_does_not_wait_for_clients_between_two_requests() -> None
         assert here.firewall.entry.serving == 0
 
 
+LISTENS_FOR_ITSELF = """
+from doorward.api import ApplicationFilter, Interest, SessionFilter
+
+
+class Listens(ApplicationFilter):
+    interest = Interest.of("any")
+
+    async def start(self, firewall):
+        self.listener = listener = firewall.create_network_socket()
+        await listener.bind("127.0.0.1", 0)
+        await listener.listen()
+
+    def session_filter(self, session):
+        return SessionFilter()
+"""
+
+
+async def test_draining_does_not_wait_for_what_filters_hold_open_for_themselves() -> None:
+    policy = HEAD + '[[filter]]\nname = "listens"\nuse = "listens.py"\n' + RULE
+    async with world(policy, {"listens.py": LISTENS_FOR_ITSELF}) as here:
+        assert len(here.firewall.engine.connections) == 1
+        async with asyncio.timeout(PATIENCE_S):
+            await here.firewall.drain(10 * PATIENCE_S)
+
+
 async def test_draining_ends_at_its_deadline() -> None:
     async with world() as here:
         client, _ = await here.tunnel(here.server())

@@ -5,27 +5,37 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Mapping
 from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import click
 
 from doorward.api.errors import DoorwardError
+from doorward.api.events import EventKind
 from doorward.api.filters import ClientKind
 from doorward.cli.common import fail, policy_option, read_policy
 from doorward.cli.destination import Destination, parse_destination, parse_moment
 from doorward.config.model import Configuration
-from doorward.engine.association import Associations
-from doorward.engine.judgement import inputs_of, is_leading_to
-from doorward.engine.session import Session
+from doorward.engine.association import Associations, Way
+from doorward.engine.judgement import is_leading_to, local_minute
 from doorward.net.own_addresses import OwnAddresses
 from doorward.net.resolve import Resolver
 from doorward.policy.address import canonical
-from doorward.policy.model import UNKNOWN, Decision, Inputs, Tried, Unknown
+from doorward.policy.model import INBOUND, UNKNOWN, Decision, Inputs, Transport, Tried, Unknown
+from doorward.policy.routes import Chosen
 from doorward.service.filters import FilterNotLoaded, load_filters
 from doorward.wire.printable import printable
+
+# The events that there are on each way.
+_HEARD: Final[Mapping[Transport, frozenset[EventKind]]] = {
+    "tcp": frozenset({EventKind.CONNECT, EventKind.ESTABLISHED}),
+    "udp": frozenset({EventKind.BIND, EventKind.UDP_DESTINATION}),
+    "tcp-in": frozenset({EventKind.BIND, EventKind.LISTEN, EventKind.ACCEPT, EventKind.ESTABLISHED}),
+    "udp-in": frozenset({EventKind.BIND, EventKind.UDP_DESTINATION}),
+}
 
 
 class Explained(NamedTuple):
@@ -37,7 +47,12 @@ class Explained(NamedTuple):
 
 @click.command("explain", short_help="Say what the policy answers to a connection, and why.")
 @click.option(
-    "--to", "to", required=True, metavar="tcp://HOST:PORT", help="The destination; http://HOST/ works too."
+    "--to",
+    "to",
+    required=True,
+    metavar="tcp://HOST:PORT",
+    help="The destination; udp://HOST:PORT and http://HOST/ work too. tcp-in://PEER:PORT and udp-in://… are a peer "
+    "that arrives at a port of ours, with * for one not known yet.",
 )
 @click.option(
     "--from", "from_", default="127.0.0.1", show_default=True, metavar="ADDR", help="The client's address."
@@ -66,9 +81,9 @@ def command(
         fail(getattr(error, "detail", None) or str(error), 2)
     inputs = _inputs(configuration, destination, from_, user, moment)
     explained, trouble = asyncio.run(_judge(configuration, inputs, destination))
-    filters = [] if no_filters else _filters(configuration, destination)
+    filters = [] if no_filters else _filters(configuration, destination, _best(explained).decision)
     if as_json:
-        click.echo(json.dumps(_as_json(explained, filters, trouble)))
+        click.echo(json.dumps(_as_json(configuration, explained, filters, trouble)))
     else:
         _show(configuration, destination, explained, filters, trouble, moment)
 
@@ -83,9 +98,12 @@ def _inputs(
         if known is None:
             fail(f'the policy has no user "{user}"', 2)
         asked, groups = known.name, known.groups
-    session = Session(0, from_, None if isinstance(asked, Unknown) else asked, groups)
-    own = OwnAddresses(time.monotonic)
-    return inputs_of(session, destination.target, asked, moment.timestamp(), own.is_own)
+    host, address, port = destination.target
+    own = address is not None and is_leading_to(address, OwnAddresses(time.monotonic).is_own)
+    client = canonical(ip_address(from_.partition("%")[0]))
+    known_address = UNKNOWN if address is None else address
+    minute = local_minute(moment.timestamp())
+    return Inputs(destination.transport, client, host, known_address, port, asked, groups, minute, own)
 
 
 async def _judge(
@@ -112,18 +130,36 @@ async def _judge(
     return explained, None
 
 
-def _filters(configuration: Configuration, destination: Destination) -> list[str]:
+def _filters(configuration: Configuration, destination: Destination, decision: Decision) -> list[str]:
+    """Those that would hear of it; a mistake in any of them is said whatever the decision is."""
     try:
         loaded = load_filters(configuration.filters, configuration.protocols)
     except FilterNotLoaded as error:
         fail(str(error))
     associations = Associations([one.entry for one in loaded], configuration.protocols)
+    if not _goes_on(decision):
+        return []
     kind = ClientKind.HTTP if destination.application else ClientKind.SOCKS
-    return [entry.name for entry in associations.of(destination.target.port, destination.application, kind)]
+    way = Way(destination.transport, destination.target.port, destination.application, kind)
+    hearing = associations.of(way, decision.rule)
+    return [entry.name for entry in hearing if entry.interest.events & _HEARD[destination.transport]]
 
 
-def _as_json(explained: list[Explained], filters: list[str], trouble: str | None) -> dict[str, Any]:
+def _way(configuration: Configuration, decision: Decision) -> Chosen | None:
+    """By which upstreams an allowed connection would go; None where there is no such question."""
+    return configuration.routes.choose(decision.inputs) if configuration.routes and decision.allowed else None
+
+
+def _goes_on(decision: Decision) -> bool:
+    """Allowed; or the firewall listens, and waits for a peer to judge."""
+    return decision.allowed or (decision.needs == "address" and decision.inputs.transport in INBOUND)
+
+
+def _as_json(
+    configuration: Configuration, explained: list[Explained], filters: list[str], trouble: str | None
+) -> dict[str, Any]:
     best = _best(explained)
+    way = _way(configuration, best.decision)
     return {
         "action": best.decision.action,
         "reason": best.decision.reason,
@@ -132,7 +168,9 @@ def _as_json(explained: list[Explained], filters: list[str], trouble: str | None
         "needs": best.decision.needs,
         "policy": best.decision.policy,
         "lookup": trouble,
-        "filters": filters if best.decision.allowed else [],
+        "filters": filters,
+        "via": list(way.via) if way is not None else None,
+        "route": way.route if way is not None else None,
         "judgements": [
             {
                 "address": None
@@ -163,13 +201,16 @@ def _show(
 ) -> None:
     inputs = explained[0].decision.inputs
     who = "somebody unidentified" if isinstance(inputs.user, Unknown) else f"user {inputs.user}"
-    click.echo(f"tcp://{destination.target} from {inputs.client}, {who}, {moment:%a %Y-%m-%d %H:%M}")
+    click.echo(f"{destination} from {inputs.client}, {who}, {moment:%a %Y-%m-%d %H:%M}")
     for one in explained:
         _show_one(configuration, one, several=len(explained) > 1)
     if trouble is not None:
         click.echo(f"\nthe name was looked up, which failed: {printable(trouble)}")
-    if _best(explained).decision.allowed:
+    if _goes_on(_best(explained).decision):
         click.echo(f"\nfilters that would join: {', '.join(filters) or 'none'}")
+    if (way := _way(configuration, _best(explained).decision)) is not None:
+        why = "no route matches" if way.route is None else f'route "{printable(way.route)}"'
+        click.echo(f"way: {', then '.join(way.via)} ({why})")
 
 
 def _show_one(configuration: Configuration, one: Explained, *, several: bool) -> None:
@@ -193,6 +234,8 @@ def _because(configuration: Configuration, decision: Decision) -> str:
     if decision.needs == "user":
         asked = "HTTP and SOCKS5 clients are asked"
         return f'rule "{printable(decision.rule or "")}" needs to know the user: {asked}'
+    if decision.needs == "address" and decision.inputs.host is None:
+        return f'rule "{printable(decision.rule or "")}": the firewall listens, and judges each peer that arrives'
     if decision.needs == "address":
         return f'rule "{printable(decision.rule or "")}" needs the address of the name'
     if decision.rule is None:

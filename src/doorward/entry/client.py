@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from doorward.api.errors import DoorwardError, Side, TimedOut
-from doorward.engine.connection import Connection, End
+from doorward.api.errors import Side, TimedOut
+from doorward.engine.connection import Connection
 from doorward.engine.origin import Origin
+from doorward.engine.outcome import End
 from doorward.engine.recording import record_of_stranger
 from doorward.net.leg import Leg
 
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from doorward.entry.authentication import Authenticator
 
 HANDSHAKE_BYTES: Final = 4096
-# A refused client that is still sending is listened to for this long, so that no RST destroys the refusal on its way.
-LINGER_S: Final = 1.0
-LINGER_BYTES_MAX: Final = 256 * 1024
 
 
 class Lobby:
@@ -79,18 +77,3 @@ class Client(NamedTuple):
                 await self.leg.send(data)
         except TimeoutError:
             raise TimedOut("the client does not read its answers", side=Side.INTERNAL) from None
-
-
-async def farewell(leg: Leg, data: bytes) -> None:
-    """Send a last answer and close so that it arrives: end our side, read the rest for a moment, then close."""
-    try:
-        async with asyncio.timeout(LINGER_S):
-            if data:
-                await leg.send(data)
-            await leg.shutdown()
-            left = LINGER_BYTES_MAX
-            while left > 0 and (rest := await leg.recv()):
-                left -= len(rest)
-    except (TimeoutError, DoorwardError):
-        pass  # it has had its chance
-    leg.close_now()

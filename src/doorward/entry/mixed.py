@@ -18,9 +18,10 @@ from doorward.engine.engine import Engine
 from doorward.engine.origin import Origin
 from doorward.engine.session import Session
 from doorward.entry.authentication import Authenticator
-from doorward.entry.client import HANDSHAKE_BYTES, Client, Lobby, farewell
+from doorward.entry.client import HANDSHAKE_BYTES, Client, Lobby
 from doorward.entry.http import HttpServer
 from doorward.entry.socks import SocksServer
+from doorward.net.farewell import farewell
 from doorward.net.leg import Leg
 from doorward.wire.errors import ProtocolError
 from doorward.wire.socks import Request

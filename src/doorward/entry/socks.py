@@ -1,6 +1,6 @@
-"""SOCKS4, SOCKS4a and SOCKS5 clients (RFC 1928, RFC 1929, the SOCKS4 memos): CONNECT.
+"""SOCKS4, SOCKS4a and SOCKS5 clients (RFC 1928, RFC 1929, the SOCKS4 memos): up to the request, and CONNECT.
 
-BIND and UDP ASSOCIATE are answered with "command not supported" until they exist.
+BIND goes on in `socks_bind`, UDP ASSOCIATE in `socks_udp`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ from doorward.api.filters import ClientKind
 from doorward.engine.origin import Origin
 from doorward.engine.session import Session
 from doorward.engine.target import Target, target_of
-from doorward.entry.client import HANDSHAKE_BYTES, Client, farewell
+from doorward.entry.client import HANDSHAKE_BYTES, Client
+from doorward.entry.socks_bind import SocksBind
+from doorward.entry.socks_udp import associate, live
+from doorward.net.farewell import farewell
 from doorward.policy.address import BadHost
 from doorward.policy.model import IPAddress
 from doorward.wire.credentials import Credentials
 from doorward.wire.socks import Command, Method, MethodsOffered, Request, ServerHandshake, Socks5Reply
 
 if TYPE_CHECKING:
+    from doorward.api.sockets import SocketName
     from doorward.engine.connection import Connection
 
 # SOCKS can say less than we know; the record has the reason itself.
@@ -32,6 +36,7 @@ REPLIES: Final = {
     ReplyHint.NETWORK_UNREACHABLE: Socks5Reply.NETWORK_UNREACHABLE,
     ReplyHint.HOST_UNREACHABLE: Socks5Reply.HOST_UNREACHABLE,
     ReplyHint.TIMED_OUT: Socks5Reply.TTL_EXPIRED,
+    ReplyHint.ADDRESS_IN_USE: Socks5Reply.GENERAL_FAILURE,
     ReplyHint.BUSY: Socks5Reply.GENERAL_FAILURE,
     ReplyHint.FAILED: Socks5Reply.GENERAL_FAILURE,
 }
@@ -93,12 +98,13 @@ class SocksServer:
 
     async def answer(self, request: Request, session: Session) -> Connection | None:
         """Do what is asked, or refuse it. The connection it made has been answered to the client."""
-        if request.command is not Command.CONNECT:
-            reply = self._reply(Socks5Reply.COMMAND_NOT_SUPPORTED)
-            detail = f"{request.command.name} is not supported"
-            await self._refuse_stranger("command_not_supported", reply, detail, request)
+        if request.command is Command.UDP_ASSOCIATE:
+            await self._associate(request, session)
             return None
         try:
+            if request.command is Command.BIND:
+                await SocksBind(self, self._handshake.trailing).serve(request, session)
+                return None
             target = self._target(request)
         except BadHost as error:
             reply = self._reply(Socks5Reply.NOT_ALLOWED)
@@ -111,15 +117,38 @@ class SocksServer:
         await self._succeed(connection)
         return connection
 
+    async def _associate(self, request: Request, session: Session) -> None:
+        """UDP, for as long as the client's connection stands. Raises DoorwardError if it goes before its answer."""
+        connection, side = await associate(self.client, session, self.origin, request)
+        if side is None:
+            assert connection.refusal is not None
+            await farewell(self.client.leg, self._reply(REPLIES[connection.refusal.hint]))
+            return
+        try:
+            host, port = side.socket.name
+            await self.client.tell(self._handshake.reply(Socks5Reply.SUCCEEDED, _address(host), port))
+        except BaseException:
+            self.client.gone(connection)
+            raise
+        await live(self.client, connection)
+
     async def _succeed(self, connection: Connection) -> None:
         try:
-            host, port = connection.external_socket_name
+            host, port = connection.told_name
             reply = self._handshake.reply(Socks5Reply.SUCCEEDED, _address(host), port)
             await self.client.leg.send(reply)
         except BaseException:
             self.client.gone(connection)
             raise
         self.client.leg.put_back(self._handshake.trailing)
+
+    def succeeded(self, name: SocketName) -> bytes:
+        """The reply that names where we listen, or who has come."""
+        return self._handshake.reply(Socks5Reply.SUCCEEDED, _address(name[0].partition("%")[0]), name[1])
+
+    def refused(self, hint: ReplyHint) -> bytes:
+        """The reply to what cannot be, as far as SOCKS has a word for it."""
+        return self._reply(REPLIES[hint])
 
     def _target(self, request: Request) -> Target:
         host = request.host if request.host is not None else request.address

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from doorward.api.filters import ApplicationFilter
 from doorward.config.model import Configuration, FilterSetting
 from doorward.engine.association import FilterEntry
+from doorward.engine.at_work import as_work_of
 from doorward.service.filter_host import FilterHost
 from doorward.service.filters import FilterNotLoaded, LoadedFilter, load_filters
+
+if TYPE_CHECKING:
+    from doorward.engine.engine import Engine
 
 
 class FilterSet:
     """Loads, starts and stops. `extra` are filters named on the command line, after those of the policy file."""
 
-    def __init__(self, log: Any, extra: Sequence[FilterSetting]) -> None:
+    def __init__(self, log: Any, extra: Sequence[FilterSetting], engine: Callable[[], Engine]) -> None:
         self._log = log
+        self._engine = engine
         self._hosts: dict[ApplicationFilter, FilterHost] = {}
         self._extra = tuple(extra)
         self._leaving: list[LoadedFilter] = []
@@ -38,10 +43,10 @@ class FilterSet:
         started: list[LoadedFilter] = []
         for loaded in _without(wanted, self.loaded):
             application_filter = loaded.entry.application_filter
-            host = self._hosts[application_filter] = FilterHost(loaded.setting.name, self._log)
+            host = self._hosts[application_filter] = FilterHost(loaded.entry, self._log, self._engine)
             try:
                 async with asyncio.timeout(configuration.limits.event_timeout_s):
-                    await application_filter.start(host)
+                    await as_work_of(loaded.entry, application_filter.start(host))
             except (Exception, SystemExit, KeyboardInterrupt) as error:
                 await self._hosts.pop(application_filter).close()
                 await self.stop(started, configuration)

@@ -1,7 +1,8 @@
 """Filters from files and installed packages to entries in force.
 
 A file may hold one ApplicationFilter, or one DataFilter, which then is attached to every connection of its
-interest. A filter whose file and settings have not changed lives on through a reload, with its state.
+interest. A filter whose file and settings have not changed lives on through a reload, with its state; so does what it
+has made of the settings of a rule, while these have not changed.
 """
 
 from __future__ import annotations
@@ -10,24 +11,22 @@ import hashlib
 import itertools
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-import msgspec
-
-from doorward.api.contracts import Session
-from doorward.api.events import ConnectEvent
-from doorward.api.filters import ApplicationFilter, DataFilter, SessionFilter, StreamFilter
+from doorward.api.filters import ApplicationFilter, DataFilter, StreamFilter
+from doorward.config.filters import BUILT_IN, ENTRY_POINT_GROUP
 from doorward.config.model import FilterSetting
 from doorward.engine.association import FilterEntry, wanted
 from doorward.policy.model import Protocols
-
-ENTRY_POINT_GROUP: Final = "doorward.filters"
+from doorward.service.attach_each import AttachEach
 
 _BASES: Final = (ApplicationFilter, DataFilter, StreamFilter)
+RuleSettings: TypeAlias = dict[str | None, object]
 _module_numbers = itertools.count(1)
 
 
@@ -37,11 +36,12 @@ class FilterNotLoaded(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LoadedFilter:
-    """A filter in force, and what it was made from."""
+    """A filter in force, and what it was made from. `compiled` is what it made of each set of settings, by its text."""
 
     setting: FilterSetting
     digest: str
     entry: FilterEntry
+    compiled: Mapping[str, object] = field(default_factory=dict)
 
 
 def load_filters(
@@ -51,24 +51,64 @@ def load_filters(
 
     Runs the code of filter files.
     """
-    unchanged = {_key(loaded.setting, loaded.digest): loaded.entry for loaded in kept}
+    unchanged = {_key(loaded.setting, loaded.digest): loaded for loaded in kept}
     found: list[LoadedFilter] = []
     for setting in settings:
         source = _source(setting)
         digest = hashlib.sha256(source).hexdigest()
         old = unchanged.get(_key(setting, digest))
-        application_filter = old.application_filter if old is not None else _make(setting, source)
-        entry = _entry(setting, application_filter, protocols)
-        if old is not None and _same_association(old, entry):
-            entry = old
-        found.append(LoadedFilter(setting, digest, entry))
+        application_filter = old.entry.application_filter if old is not None else _make(setting, source)
+        rule_settings, compiled = _compile(setting, application_filter, {} if old is None else old.compiled)
+        entry = _entry(setting, application_filter, protocols, rule_settings)
+        if old is not None and _is_same(old.entry, entry):
+            entry = old.entry
+        found.append(LoadedFilter(setting, digest, entry, compiled))
     return found
 
 
+def _compile(
+    setting: FilterSetting, application_filter: ApplicationFilter, kept: Mapping[str, object]
+) -> tuple[RuleSettings, Mapping[str, object]]:
+    """What the filter makes of its settings for every rule that says something, and for all others (None).
+
+    Called once for each different set; what was made of the same set before is taken from `kept`.
+    """
+    compiled: dict[str, object] = {}
+    rule_settings: RuleSettings = {}
+    wanted: list[tuple[str | None, Mapping[str, Any], int]] = [(None, setting.settings, setting.line)]
+    wanted += [
+        (said.rule, {**setting.settings, **said.settings}, said.line)
+        for said in setting.rules
+        if said.settings is not None
+    ]
+    for rule, settings, line in wanted:
+        text = repr(settings)
+        if text not in compiled:
+            place = "its settings" if rule is None else f'its settings for rule "{rule}"'
+            where = f"{_where(setting)}: {place}{f', line {line} of the policy' if line else ''}"
+            compiled[text] = kept[text] if text in kept else _compiled(application_filter, settings, where)
+        rule_settings[rule] = compiled[text]
+    return rule_settings, compiled
+
+
+def _compiled(application_filter: ApplicationFilter, settings: Mapping[str, Any], where: str) -> object:
+    try:
+        return application_filter.compile_settings(settings)
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        raise FilterNotLoaded(f"{where}: {type(error).__name__}: {error}") from error
+
+
 def _entry(
-    setting: FilterSetting, application_filter: ApplicationFilter, protocols: Protocols
+    setting: FilterSetting,
+    application_filter: ApplicationFilter,
+    protocols: Protocols,
+    rule_settings: RuleSettings,
 ) -> FilterEntry:
     """Associate a filter: by the policy file where it says so, else by the filter's own interest."""
+    if setting.fail == "open" and application_filter.defines_protocol:
+        raise FilterNotLoaded(
+            f'{_where(setting)}: fail = "open" is not for a filter that makes its protocol work; remove it'
+        )
     interest = application_filter.interest
     if setting.protocols is not None:
         ports: tuple[Any, ...] | None = setting.protocols
@@ -77,16 +117,28 @@ def _entry(
         try:
             ports, names = wanted(interest, protocols)
         except ValueError as error:
-            raise FilterNotLoaded(f'filter "{setting.name}" ({setting.use}): its interest: {error}') from None
-    return FilterEntry(setting.name, application_filter, interest, ports, names, setting.fail)
+            raise FilterNotLoaded(f"{_where(setting)}: its interest: {error}") from None
+    off = frozenset(said.rule for said in setting.rules if said.settings is None)
+    return FilterEntry(
+        setting.name, application_filter, interest, ports, names, setting.fail, rule_settings, off
+    )
 
 
-def _same_association(old: FilterEntry, new: FilterEntry) -> bool:
-    return (old.ports, old.names, old.fail) == (new.ports, new.names, new.fail)
+def _is_same(old: FilterEntry, new: FilterEntry) -> bool:
+    """Whether nothing about a filter that lives on has changed, down to the very objects it made of settings."""
+    return (
+        (old.ports, old.names, old.fail, old.off) == (new.ports, new.names, new.fail, new.off)
+        and old.rule_settings.keys() == new.rule_settings.keys()
+        and all(made is new.rule_settings[rule] for rule, made in old.rule_settings.items())
+    )
 
 
-def _key(setting: FilterSetting, digest: str) -> bytes:
-    return msgspec.json.encode((setting.name, setting.use, dict(setting.settings), digest), enc_hook=str)
+def _key(setting: FilterSetting, digest: str) -> tuple[str, ...]:
+    return setting.name, setting.use, repr(setting.settings), digest
+
+
+def _where(setting: FilterSetting) -> str:
+    return f'filter "{setting.name}" ({setting.use})'
 
 
 def _source(setting: FilterSetting) -> bytes:
@@ -104,7 +156,7 @@ def _is_file(use: str) -> bool:
 
 
 def _make(setting: FilterSetting, source: bytes) -> ApplicationFilter:
-    where = f'filter "{setting.name}" ({setting.use})'
+    where = _where(setting)
     try:
         found = (
             _class_of_file(setting.use, source, where)
@@ -158,6 +210,11 @@ def _run_file(path: Path, source: bytes) -> ModuleType:
 
 
 def _class_installed(name: str, where: str) -> type[ApplicationFilter | DataFilter]:
+    """Built in, or offered by an installed package. Its own imports may fail in any way."""
+    if name in BUILT_IN:
+        module, _, class_name = BUILT_IN[name].partition(":")
+        built_in: type[ApplicationFilter] = getattr(import_module(module), class_name)
+        return built_in
     for point in entry_points(group=ENTRY_POINT_GROUP, name=name):
         found = point.load()
         if isinstance(found, type) and issubclass(found, _BASES):
@@ -175,26 +232,3 @@ def _told(error: BaseException, use: str) -> str:
             line = traceback.tb_lineno
         traceback = traceback.tb_next
     return f"{f'line {line}: ' if line else ''}{type(error).__name__}: {error}"
-
-
-class AttachEach(ApplicationFilter):
-    """Makes a filter of a DataFilter class alone: a new instance for each connection of its interest."""
-
-    def __init__(self, data_filter: type[DataFilter], settings: Mapping[str, Any]) -> None:
-        super().__init__(settings)
-        self.data_filter = data_filter
-        self.interest = data_filter.interest  # type: ignore[misc]  # this class has no interest of its own
-
-    def session_filter(self, session: Session) -> SessionFilter:
-        """One object serves every session: it keeps nothing."""
-        return _Attach(self)
-
-
-class _Attach(SessionFilter):
-    def __init__(self, plugin: AttachEach) -> None:
-        self._plugin = plugin
-
-    async def on_connect(self, event: ConnectEvent) -> None:
-        data_filter = self._plugin.data_filter()
-        data_filter.settings = self._plugin.settings
-        event.connection.attach_data_filter(data_filter)

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
+from doorward.api.filters import ClientKind
 from doorward.config.loading import load
 from doorward.config.model import Configuration, FilterSetting, ListenAddress
 from doorward.config.problems import ConfigurationRefused
@@ -28,6 +29,7 @@ from doorward.net.own_addresses import OwnAddresses
 from doorward.net.poller import Poller
 from doorward.net.python_relay import PythonRelay
 from doorward.net.resolve import Resolver
+from doorward.net.upstream.ways import Ways
 from doorward.record.model import StoreError
 from doorward.record.store import RecordStore
 from doorward.service.control import Answer, ControlServer, ControlUnavailable
@@ -64,7 +66,7 @@ class Firewall:
         self.poller = Poller(loop)
         self.watchdog = Watchdog(limits.filter_stall_s)
         self.store = RecordStore(configuration.log, on_event=self._store_event)
-        self.filters = FilterSet(log, extra_filters)
+        self.filters = FilterSet(log, extra_filters, lambda: self.engine)
         self.authenticator = Authenticator(configuration.users, loop.time)
         self.engine = Engine(
             poller=self.poller,
@@ -74,7 +76,7 @@ class Firewall:
             watchdog=self.watchdog,
             supervisor=self.supervisor,
             recorder=StoreRecorder(self.store, configuration.log),
-            ruling=_ruling(configuration, []),
+            ruling=Ruling(configuration.policy, Associations([], configuration.protocols), limits),
             on_filter_failure=self._filter_failed,
         )
         self.engine.relay = PythonRelay(self.poller, self.engine.completed)
@@ -98,7 +100,7 @@ class Firewall:
         except (FilterNotLoaded, ControlUnavailable, StoreError, CannotListen, OSError) as error:
             await self.stop()
             raise StartRefused(str(error)) from error
-        self.engine.ruling = _ruling(self.configuration, filters)
+        self.engine.ruling = self._ruling(self.configuration, filters)
         self.listeners.commit(listeners)
         self._sweep = loop.call_later(SWEEP_S, self.sweep)
 
@@ -127,14 +129,20 @@ class Firewall:
         return Answer(True, f"policy {new.revision} is in force", hints)
 
     async def drain(self, timeout_s: float) -> None:
-        """Take no more clients; give those that are here so long to end by themselves."""
+        """Take no more clients; give those that are here so long to end by themselves.
+
+        What filters hold open for themselves, a listener say, would never end, and is not waited for.
+        """
         self.listeners.close()
         self.entry.close()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         # Looking now and then keeps an event for this off the path of every connection.
-        while (self.engine.connections or self.entry.serving) and loop.time() < deadline:  # noqa: ASYNC110
+        while (self.entry.serving or self._serves_clients()) and loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(DRAIN_LOOK_S)
+
+    def _serves_clients(self) -> bool:
+        return any(c.origin.kind is not ClientKind.FILTER for c in self.engine.connections.values())
 
     async def stop(self) -> None:
         """End everything, reset what is alive, write every record. Idempotent."""
@@ -182,7 +190,7 @@ class Firewall:
         """The swap: nothing here can fail."""
         limits = configuration.limits
         self.configuration = configuration
-        self.engine.ruling = _ruling(configuration, self.filters.loaded)
+        self.engine.ruling = self._ruling(configuration, self.filters.loaded)
         self.engine.resolver.timeout_s = limits.resolve_timeout_s
         self.engine.sessions.sessions_max = limits.sessions_max
         self.engine.sessions.idle_s = limits.session_idle_s
@@ -191,6 +199,13 @@ class Firewall:
         entries = frozenset(self.filters.entries)
         for session in self.engine.sessions:
             session.forget_filters(entries)
+
+    def _ruling(self, configuration: Configuration, filters: Sequence[LoadedFilter]) -> Ruling:
+        """Everything that a reload swaps at once."""
+        associations = Associations([loaded.entry for loaded in filters], configuration.protocols)
+        routes, upstreams = configuration.routes, configuration.upstreams
+        ways = Ways(self.poller, self.engine.resolver, routes, upstreams) if routes else None
+        return Ruling(configuration.policy, associations, configuration.limits, ways)
 
     def _listener(self, address: ListenAddress) -> Listener:
         return Listener(
@@ -229,8 +244,9 @@ class Firewall:
         used = (entry for connection in self.engine.connections.values() for entry in connection.entries)
         await self.filters.stop_unused(used, self.configuration)
 
-    def _filter_failed(self, connection: Connection, name: str, error: BaseException) -> None:
-        self._log.error("a filter failed", filter=name, connection=connection.id, error=error)
+    def _filter_failed(self, connection: Connection | None, name: str, error: BaseException) -> None:
+        number = None if connection is None else connection.id
+        self._log.error("a filter failed", filter=name, connection=number, error=error)
 
     def _task_failed(self, name: str, error: BaseException) -> None:
         self._log.error("a task failed", task=name, error=error)
@@ -238,8 +254,3 @@ class Firewall:
     def _store_event(self, name: str, /, **fields: object) -> None:
         """From the store's thread."""
         self._log.warning(name, **fields)
-
-
-def _ruling(configuration: Configuration, filters: Sequence[LoadedFilter]) -> Ruling:
-    associations = Associations([loaded.entry for loaded in filters], configuration.protocols)
-    return Ruling(configuration.policy, associations, configuration.limits)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from doorward.api.errors import ReplyHint
-from doorward.engine.connection import Refusal
+from doorward.engine.outcome import Refusal
 from doorward.engine.target import Target
 from doorward.entry.http.answers import STATUS, answer
 from doorward.wire.http import Request, RequestReader

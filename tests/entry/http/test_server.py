@@ -225,7 +225,7 @@ async def test_what_dialling_meets_is_told_by_status(
     async def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("doorward.engine.engine.dial", fail)
+    monkeypatch.setattr("doorward.engine.connecting.dial", fail)
     async with world() as here:
         server = here.server()
         client = await here.client(connect(server.authority) if method == "CONNECT" else get(server))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from doorward.api.errors import ReplyHint
-from doorward.engine.connection import Refusal
+from doorward.engine.outcome import Refusal
 from doorward.engine.target import Target
 from doorward.wire.http import Request, refusal
 
@@ -17,6 +17,7 @@ STATUS: Final = {
     ReplyHint.NETWORK_UNREACHABLE: 502,
     ReplyHint.HOST_UNREACHABLE: 502,
     ReplyHint.TIMED_OUT: 504,
+    ReplyHint.ADDRESS_IN_USE: 502,
     ReplyHint.BUSY: 503,
     ReplyHint.FAILED: 502,
 }
@@ -29,6 +30,7 @@ _SENTENCES: Final = {
     ReplyHint.NETWORK_UNREACHABLE: "{target} cannot be reached",
     ReplyHint.HOST_UNREACHABLE: "{target} cannot be reached",
     ReplyHint.TIMED_OUT: "{target} did not answer in time",
+    ReplyHint.ADDRESS_IN_USE: "the address to listen on for {target} is in use",
     ReplyHint.BUSY: "the firewall has no room for {target} now; try again",
     ReplyHint.FAILED: "{target} could not be connected",
 }

@@ -11,8 +11,8 @@ import enum
 from typing import TYPE_CHECKING
 
 from doorward.api.errors import DoorwardError, PeerReset, Side, TimedOut
-from doorward.engine.connection import End as ConnectionEnd
-from doorward.engine.connection import Refusal
+from doorward.engine.outcome import End as ConnectionEnd
+from doorward.engine.outcome import Refusal
 from doorward.entry.http.answers import answer
 from doorward.net.quiet import QuietWatch
 from doorward.wire.http import (

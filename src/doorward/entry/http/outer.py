@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 from doorward.api.errors import DoorwardError
 from doorward.engine.chain import Leftover, Passing
-from doorward.engine.connection import Connection, End
+from doorward.engine.connection import Connection
 from doorward.engine.engine import Engine
-from doorward.engine.joint import JointEnd, joint
+from doorward.engine.outcome import End
+from doorward.engine.outer_end import outer_end
+from doorward.net.carrier import Carrier
 from doorward.net.leg import Leg
 
 
@@ -17,17 +19,12 @@ class Outer(NamedTuple):
 
     engine: Engine
     connection: Connection
-    socket: Leg | JointEnd
+    socket: Carrier
 
     @staticmethod
     def of(engine: Engine, connection: Connection) -> Outer:
-        """If filters are attached, they run between us and the wire from now on."""
-        assert connection.external is not None
-        if not connection.attached:
-            return Outer(engine, connection, connection.external)
-        near, far = joint()
-        engine.supervisor.spawn(engine.carry(connection, far), name="chain")
-        return Outer(engine, connection, near)
+        """Filters that are attached run between us and the wire from now on; one that emulates is the wire."""
+        return Outer(engine, connection, outer_end(engine, connection))
 
     async def switch(self, client: Leg, to_external: bytes, to_internal: bytes) -> None:
         """No more HTTP: carry bytes both ways until the end. Nothing is raised."""

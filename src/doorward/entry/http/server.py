@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 
 from doorward.api.errors import DoorwardError, OutOfResources
 from doorward.api.filters import ClientKind
-from doorward.engine.connection import End
 from doorward.engine.origin import Origin
+from doorward.engine.outcome import End
 from doorward.engine.session import Session
 from doorward.engine.target import Target, target_of
-from doorward.entry.client import Client, farewell
+from doorward.entry.client import Client
 from doorward.entry.http.answers import answer
 from doorward.entry.http.exchange import Exchange, Outcome
 from doorward.entry.http.outer import Outer
+from doorward.net.farewell import farewell
 from doorward.policy.address import BadHost
 from doorward.policy.model import UNKNOWN, Unknown
 from doorward.wire.basic import parse_basic
@@ -29,7 +30,8 @@ from doorward.wire.http.model import RequestEvent
 
 if TYPE_CHECKING:
     from doorward.config.model import Limits
-    from doorward.engine.connection import Connection, Refusal
+    from doorward.engine.connection import Connection
+    from doorward.engine.outcome import Refusal
 
 
 class HttpServer:
