@@ -139,8 +139,10 @@ def _serve_one(client: socket.socket, serve: Callable[[socket.socket], None]) ->
             pass  # the firewall ended it, which the other side looks at
 
 
-def tunnel(proxy_port: int, port: int, user: tuple[str, str] | None = None) -> socket.socket:
-    """A connection to a server of this machine through SOCKS5 (RFC 1928, RFC 1929)."""
+def tunnel(
+    proxy_port: int, port: int, user: tuple[str, str] | None = None, *, host: str = ""
+) -> socket.socket:
+    """A connection to a host by its name, or to this machine, through SOCKS5 (RFC 1928, RFC 1929)."""
     sock = socket.create_connection(("127.0.0.1", proxy_port), PATIENCE_S)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if user is None:
@@ -152,7 +154,8 @@ def tunnel(proxy_port: int, port: int, user: tuple[str, str] | None = None) -> s
         assert receive(sock, 2) == b"\x05\x02", "no entry with a password"
         sock.sendall(b"\x01%c%b%c%b" % (len(name), name, len(password), password))
         assert receive(sock, 2) == b"\x01\x00", "name and password do not fit"
-    sock.sendall(b"\x05\x01\x00\x01" + socket.inet_aton("127.0.0.1") + port.to_bytes(2, "big"))
+    name_or_address = b"\x03%c%b" % (len(host), host.encode()) if host else b"\x01\x7f\0\0\x01"
+    sock.sendall(b"\x05\x01\x00" + name_or_address + port.to_bytes(2, "big"))
     reply = receive(sock, 10)
     assert reply[:2] == b"\x05\x00", f"SOCKS refused with {reply[1]}"
     return sock

@@ -6,6 +6,7 @@ what arrived and at what was put on record.
 
 from __future__ import annotations
 
+import smtplib
 import socket
 import sys
 import tempfile
@@ -118,6 +119,82 @@ def rewrite_word(directory: Path) -> str:
     return "a word rewritten both ways, byte by byte, by two filters behind a third"
 
 
+def fake_server(directory: Path) -> str:
+    """A page and a mail from servers that do not exist."""
+
+    class Mail(smtplib.SMTP):
+        def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+            return tunnel(running.port, port, host=host)
+
+    with firewall("fake_server", directory) as running:
+        with tunnel(running.port, 80, host="shop.example") as sock:
+            for _ in range(2):
+                send_bytewise(sock, b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n")
+                assert receive_line(sock) == b"HTTP/1.1 200 OK\r\n"
+                assert receive(sock, 61).endswith(b"\r\n\r\nclosed today\n")
+        by_proxy = b"GET http://shop.example/ HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", running.port), 10) as sock:
+            sock.sendall(by_proxy)
+            assert receive_all(sock).endswith(b"\r\n\r\nclosed today\n")
+        with Mail("mail.example", 25) as mail:
+            mail.sendmail("kim@example.org", ["lee@example.org"], "Subject: hello\r\n\r\nare you there?\r\n")
+        _until(lambda: len(running.records()) == 3)
+        for record in running.records():
+            assert "emulated" in record["filters"], record
+    (told,) = running.said("mail")
+    assert (told["sender"], told["recipients"]) == ("kim@example.org", "lee@example.org")
+    return "a page and a mail, from servers that do not exist"
+
+
+def round_robin(directory: Path) -> str:
+    """Three servers share one port; a fourth peer is told that all of them are busy."""
+    with firewall("round_robin", directory) as running:
+        servers = [_bind(running.port, 8600) for _ in range(3)]
+        peers = []
+        for number, waiting in enumerate(servers):
+            peer = socket.create_connection(("127.0.0.1", 8600), 10)
+            peers.append(peer)
+            assert receive(waiting, 10)[:2] == b"\x05\x00", "somebody has come"
+            peer.sendall(b"hello")
+            assert receive(waiting, 5) == b"hello"
+            waiting.sendall(b"this is server %d\n" % number)
+            assert receive_line(peer) == b"this is server %d\n" % number
+        with socket.create_connection(("127.0.0.1", 8600), 10) as late:
+            assert receive_all(late) == b"all servers are busy; please come again\r\n"
+        for peer, waiting in zip(peers, servers, strict=True):
+            with peer, waiting:
+                peer.shutdown(socket.SHUT_WR)
+                assert receive_all(waiting) == b""
+                waiting.shutdown(socket.SHUT_WR)
+                assert receive_all(peer) == b""
+    return "three peers dealt to three servers behind one port, the fourth sent away politely"
+
+
+def _bind(proxy_port: int, port: int) -> socket.socket:
+    """A server that has asked for a port by SOCKS5 BIND, and waits for its peer."""
+    sock = socket.create_connection(("127.0.0.1", proxy_port), 10)
+    sock.sendall(b"\x05\x01\x00" + b"\x05\x02\x00\x01\0\0\0\0" + port.to_bytes(2, "big"))
+    assert receive(sock, 2) == b"\x05\x00"
+    reply = receive(sock, 10)
+    assert reply[:2] == b"\x05\x00", f"SOCKS refused with {reply[1]}"
+    assert reply[8:] == port.to_bytes(2, "big")
+    return sock
+
+
+def rename_host(directory: Path) -> str:
+    """A name is led elsewhere, by policy's leave only."""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nstaging\n"
+    with server(lambda client: _answer(client, {b"/": answer})) as port:
+        with firewall("rename_host", directory) as running:
+            with tunnel(running.port, port, host="api.example") as sock:
+                sock.sendall(b"GET / HTTP/1.1\r\nHost: api.example\r\n\r\n")
+                assert receive_all(sock) == answer
+            _until(lambda: len(running.records()) == 1)
+            record = running.records()[0]
+    assert (record["host"], record["address"]) == ("api.example", "127.0.0.1")
+    return "api.example answered by this machine's own server"
+
+
 def _answers() -> dict[bytes, bytes]:
     """One answer for each path; those whose name begins with `bad` must be refused."""
     ok = b"HTTP/1.1 200 OK\r\n"
@@ -220,7 +297,7 @@ def _until(holds: Callable[[], bool]) -> None:
 def main() -> int:
     """Every example; the exit status."""
     failed = 0
-    for check in (shout, bytes_per_user, no_executables, rewrite_word):
+    for check in (shout, bytes_per_user, no_executables, rewrite_word, fake_server, rename_host, round_robin):
         with tempfile.TemporaryDirectory() as directory:
             try:
                 told = check(Path(directory))
