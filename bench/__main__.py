@@ -21,7 +21,7 @@ from pathlib import Path
 from bench import report
 from bench.figures import FIGURES, GROUPS, MEMORY, Memory, sample
 from bench.load import Generator, LoadError, Via, build
-from bench.peers import PEERS, REPOSITORY, Installed, PeerError, Running, find, running
+from bench.peers import DATAGRAM_PEERS, PEERS, REPOSITORY, Installed, PeerError, Running, find, running
 
 DEFAULT_PEERS = "direct,dante,mitmproxy,mitmproxy-unread,doorward"
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -174,6 +174,8 @@ class _Bench:
         seconds = self.plan.seconds
         for figure in (f for f in FIGURES if f.group in self.plan.groups):
             for name, via, proxy in standing:
+                if figure.mode == "datagrams" and name not in DATAGRAM_PEERS:
+                    continue
                 meter = proxy.cpu_seconds if via != "direct" else lambda: 0.0
                 try:
                     window = self.generator.run(via, proxy.port, figure.mode, figure.parallel, seconds, meter)

@@ -75,6 +75,17 @@ FIGURES = (
         "CPU µs/message",
         1e6,
     ),
+    Figure(
+        "datagrams",
+        "datagrams",
+        "UDP datagrams of 64 bytes, one way, over 4 associations",
+        "datagrams",
+        4,
+        "datagrams/s",
+        1.0,
+        "CPU µs/datagram",
+        1e6,
+    ),
 )
 
 MEMORY = "memory"

@@ -1,5 +1,5 @@
 /* load: the load generator of the bench, and the server it talks to, in one program
- * (the server half is load_server.c).
+ * (the server half is load_server.c; datagrams are in load_datagrams.c).
  *
  *   load PORT VIA MODE COUNT SECONDS
  *
@@ -8,6 +8,7 @@
  *   messages     COUNT connections, each with one 64-byte message on its way at a time
  *   download     COUNT streams, bytes counted here          } the receiver counts, and copies
  *   upload       COUNT streams, bytes counted by the server } them out of the kernel
+ *   datagrams    COUNT UDP associations, 64-byte datagrams one way, those counted that arrive (not through CONNECT)
  *   idle         open COUNT tunnels (one echo each) within SECONDS, say so on a line, hold them until end of input
  *
  * A run forks its own server on a port of its own, so nothing is left over from the run before. The first WARM_UP
@@ -20,7 +21,6 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -48,8 +48,8 @@ static uint64_t now_ns(void) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-enum mode { CONNECTIONS, MESSAGES, DOWNLOAD, UPLOAD, IDLE, MODES };
-static const char *const mode_names[MODES] = {"connections", "messages", "download", "upload", "idle"};
+enum mode { CONNECTIONS, MESSAGES, DOWNLOAD, UPLOAD, DATAGRAMS, IDLE, MODES };
+static const char *const mode_names[MODES] = {"connections", "messages", "download", "upload", "datagrams", "idle"};
 enum via { DIRECT, SOCKS5, CONNECT, VIAS };
 static const char *const via_names[VIAS] = {"direct", "socks5", "connect"};
 
@@ -280,7 +280,10 @@ static void announce(const char *moment) {
 static void drive(size_t count, double seconds, pid_t server) {
     uint64_t begin = now_ns(), window = begin + (uint64_t)(seconds * WARM_UP * 1e9);
     uint64_t end = begin + (uint64_t)(seconds * 1e9), before = 0, now;
-    for (size_t i = 0; i < count; i++) open_link(&links[i]);
+    if (mode == DATAGRAMS)
+        open_associations(count, via == SOCKS5, proxy_port, server_port);
+    else
+        for (size_t i = 0; i < count; i++) open_link(&links[i]);
     while ((now = now_ns()) < end) {
         if (!sampling && now >= window) {
             sampling = true;
@@ -288,7 +291,10 @@ static void drive(size_t count, double seconds, pid_t server) {
             window = now;
             announce("begin");
         }
-        turn();
+        if (mode == DATAGRAMS)
+            send_burst();
+        else
+            turn();
     }
     uint64_t after = atomic_load(operations);
     announce("end");
@@ -314,7 +320,7 @@ static int choice(const char *word, const char *const *names, int count) {
 
 int main(int argc, char **argv) {
     if (argc != 6) {
-        fprintf(stderr, "usage: load PORT direct|socks5|connect connections|messages|download|upload|idle COUNT SECONDS\n");
+        fprintf(stderr, "usage: load PORT direct|socks5|connect connections|messages|download|upload|datagrams|idle COUNT SECONDS\n");
         return 2;
     }
     proxy_port = (uint16_t)atoi(argv[1]);
@@ -330,11 +336,20 @@ int main(int argc, char **argv) {
     if (operations == MAP_FAILED) die("mmap");
     for (size_t i = 1; i < CHUNK_BYTES; i++) chunk[i] = (char)(i * 31);
     chunk[0] = SINK;
-    int listener = listen_anywhere(&server_port);
-    pid_t server = fork();
-    if (server < 0) die("fork");
-    if (server == 0) serve(listener);
-    close(listener);
+    pid_t server;
+    if (mode == DATAGRAMS) {
+        if (via == CONNECT) {
+            fprintf(stderr, "load: no datagrams through CONNECT\n");
+            return 2;
+        }
+        server = start_sink(&server_port);
+    } else {
+        int listener = listen_anywhere(&server_port);
+        server = fork();
+        if (server < 0) die("fork");
+        if (server == 0) serve(listener);
+        close(listener);
+    }
     driver_epoll = epoll_create1(EPOLL_CLOEXEC);
     if (mode == IDLE)
         hold_idle(count, now_ns() + (uint64_t)(seconds * 1e9));

@@ -4,10 +4,12 @@
 
 #include <arpa/inet.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/types.h>
 
 enum {
     CHUNK_BYTES = 256 * 1024,
@@ -41,6 +43,11 @@ void no_delay(int fd);
 
 /* A listening socket on 127.0.0.1 at a port of the kernel's choice. */
 int listen_anywhere(uint16_t *port);
+
+/* Datagrams (load_datagrams.c): the process that counts what arrives; what is opened toward it; and one burst. */
+pid_t start_sink(uint16_t *port);
+void open_associations(size_t count, bool socks, uint16_t proxy_port, uint16_t sink_port);
+void send_burst(void);
 
 /* Serve until killed, or until the process that forked us ends. */
 _Noreturn void serve(int listener);

@@ -18,9 +18,9 @@ from typing import Any, Literal
 from bench.processes import machine_cpu_seconds
 
 Via = Literal["direct", "socks5", "connect"]
-Mode = Literal["connections", "messages", "download", "upload"]
+Mode = Literal["connections", "messages", "download", "upload", "datagrams"]
 
-SOURCES = ("load.c", "load_server.c")
+SOURCES = ("load.c", "load_datagrams.c", "load_server.c")
 GRACE_S = 15.0  # what a run may take beyond its own time before it is ended
 
 

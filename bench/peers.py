@@ -27,6 +27,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 READY_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 5.0
 OTHER_RULES = 20
+# Who relays UDP at all.
+DATAGRAM_PEERS = frozenset({"direct", "doorward", "dante"})
 
 
 class PeerError(Exception):

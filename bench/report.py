@@ -15,6 +15,7 @@ from pathlib import Path
 from bench.figures import FIGURES, Figure, Memory, Sample, ratio, spread
 
 KIB = 1024
+WITHOUT_LATENCY = ("bulk", "datagrams")  # streams and one-way datagrams have no round trip
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def _row(figure: Figure, samples: Sequence[Sample], peer: str) -> list[str]:
     driver = spread([s.window.driver_busy for s in own]).median
     server = spread([s.window.server_busy for s in own]).median
     cells += [f"{driver:.2f} + {server:.2f}", f"{spread([s.window.others_busy for s in own]).median:.2f}"]
-    if figure.group != "bulk":
+    if figure.group not in WITHOUT_LATENCY:
         cells.append(f"{spread([s.window.p50_us for s in own]).median / 1000:.1f}")
         cells.append(f"{spread([s.window.p99_us for s in own]).median / 1000:.1f}")
     cells.append(str(sum(s.window.errors for s in own)))
@@ -99,7 +100,7 @@ def _row(figure: Figure, samples: Sequence[Sample], peer: str) -> list[str]:
 def _figure(figure: Figure, samples: Sequence[Sample]) -> str:
     heads = ["peer", figure.rate_unit, "min - max", "of direct", figure.cpu_unit, "min - max", "proxy cores"]
     heads += ["load cores", "others"]
-    heads += [] if figure.group == "bulk" else ["p50 ms", "p99 ms"]
+    heads += [] if figure.group in WITHOUT_LATENCY else ["p50 ms", "p99 ms"]
     heads.append("errors")
     rows = [_row(figure, samples, peer) for peer in dict.fromkeys(s.peer for s in samples)]
     return f"### {figure.title}\n\n{_table(heads, rows)}\n"
