@@ -5,6 +5,7 @@
     sizes     files and functions stay small
     words     nothing in the tree that says where or when it was written, and nothing half done
     reasons   every reason that a client or the log is given is explained in docs/reasons.md
+    model     every row of docs/object-model.md names tests that prove it, and they exist
 
 Prints each breach as `file:line: what is wrong and what to do`. Exit status 1 if there is one.
 """
@@ -16,10 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from tools import layers, pairing, reasons, sizes, words
+from tools import layers, object_model, pairing, reasons, sizes, words
 from tools.tree import Breach
 
-CHECKS: Final = (layers.check, pairing.check, sizes.check, words.check, reasons.check)
+CHECKS: Final = (layers.check, pairing.check, sizes.check, words.check, reasons.check, object_model.check)
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 
 

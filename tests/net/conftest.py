@@ -6,20 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from tests.net.certificates import Authority, usual
+from tests.net.relay_world import MakeRelay, World
+from tests.net.tls_client import Serve, serving
+from tests.net.wires import Clock, open_descriptors
 
-# Before they are imported: what these helpers assert is then shown like a test's own.
-pytest.register_assert_rewrite(
-    *(f"tests.net.{name}" for name in ("relay_bytes", "relay_ends", "relay_life", "relay_reclaim")),
-    *(f"tests.net.{name}" for name in ("relay_schedules", "relay_world", "wires")),
-    *(f"tests.net.{name}" for name in ("carrier_bytes", "carrier_ends", "carrier_world", "tls_client")),
-)
-
-from tests.net.certificates import Authority, usual  # noqa: E402  # see above
-from tests.net.relay_world import MakeRelay, World  # noqa: E402  # see above
-from tests.net.tls_client import Serve, serving  # noqa: E402  # see above
-from tests.net.wires import Clock, open_descriptors  # noqa: E402  # see above
-
-from doorward.net.poller import Poller  # noqa: E402  # see above
+from doorward.net.poller import Poller
 
 
 @pytest.fixture

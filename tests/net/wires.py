@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Final, Self
 
 DEADLINE_S: Final = 5.0
+# A relay with threads of its own may not have had its turn for this long.
+QUIET_S: Final = 0.02
 # What two kernels' buffers, set this small, and a relay between them can hold stays far below a few MiB.
 SMALL_BUFFER_BYTES: Final = 16 * 1024
 
@@ -132,15 +134,16 @@ class Peer:
         return bytes(found)
 
     async def push_until_stuck(self) -> bytes:
-        """Send noise until the other side takes no more, not even after many turns; what was sent."""
+        """Send noise until the other side takes no more, not even after many turns and a while; what was sent."""
         noise = os.urandom(256 * 1024)
         sent = bytearray()
-        patience = 0
-        while patience < 50:
+        patience, quiet_since = 0, time.monotonic()
+        while patience < 50 or time.monotonic() < quiet_since + QUIET_S:
             count = self.push(noise)
             sent += noise[:count]
             if count:
                 noise = noise[count:] + noise[:count]
+                quiet_since = time.monotonic()
             patience = 0 if count else patience + 1
             await turns(1)
         return bytes(sent)

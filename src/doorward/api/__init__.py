@@ -7,8 +7,6 @@ from doorward.api.contracts import (
     Firewall,
     Grant,
     Priority,
-    PrivateSession,
-    Session,
     SessionFlags,
 )
 from doorward.api.errors import (
@@ -74,6 +72,7 @@ from doorward.api.filters import (
     StreamFilter,
 )
 from doorward.api.ip_filter import IpFilter
+from doorward.api.sessions import PrivateSession, Session
 from doorward.api.sockets import NetworkSocket, Socket, SocketName, TLSSocket
 
 __all__ = [

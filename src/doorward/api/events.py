@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from doorward.api.contracts import Connection, Session
+    from doorward.api.contracts import Connection
+    from doorward.api.sessions import Session
     from doorward.api.sockets import SocketName
 
 

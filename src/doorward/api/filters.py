@@ -19,7 +19,7 @@ from doorward.api.contracts import Priority
 from doorward.api.events import EventKind
 
 if TYPE_CHECKING:
-    from doorward.api.contracts import Connection, Firewall, Session
+    from doorward.api.contracts import Connection, Firewall
     from doorward.api.events import (
         AcceptEvent,
         BindEvent,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         TerminatingEvent,
         UdpDestinationEvent,
     )
+    from doorward.api.sessions import Session
     from doorward.api.sockets import Socket
 
 ANY: Final = "any"
