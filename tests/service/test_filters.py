@@ -19,7 +19,13 @@ from doorward.service import filters
 from doorward.service.attach_each import AttachEach
 from doorward.service.filters import FilterNotLoaded, LoadedFilter, load_filters
 
-PROTOCOLS = Protocols({"http": (PortRange("tcp", 80, 80),), "ftp": (PortRange("tcp", 21, 21),)})
+PROTOCOLS = Protocols(
+    {
+        "http": (PortRange("tcp", 80, 80),),
+        "ftp": (PortRange("tcp", 21, 21),),
+        "tftp": (PortRange("udp", 69, 69),),
+    }
+)
 BAD_BEGINNING = """
 from doorward.api import ApplicationFilter
 

@@ -22,7 +22,10 @@ from doorward.config.source import kind_of
 from doorward.policy.model import PortRange, Protocols
 
 ENTRY_POINT_GROUP: Final = "doorward.filters"
-BUILT_IN: Final[Mapping[str, str]] = {"ftp": "doorward.filters.ftp:FtpFilter"}
+BUILT_IN: Final[Mapping[str, str]] = {
+    "ftp": "doorward.filters.ftp:FtpFilter",
+    "tftp": "doorward.filters.tftp:TftpFilter",
+}
 """The filters that come with Doorward: module and class. No installed package can take their names."""
 
 NESTING_MAX: Final = 32
