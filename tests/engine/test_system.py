@@ -8,7 +8,7 @@ from ipaddress import ip_address
 
 import pytest
 from tests.engine.rig import Plugin, Rig, entry
-from tests.engine.sockets import nobodys, systems, users
+from tests.engine.socket_rig import nobodys, systems, users
 
 from doorward.api import AccessDenied, ClientKind, ConnectionRefused, NameNotFound, OutOfResources, Side
 from doorward.api.events import EventKind

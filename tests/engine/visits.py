@@ -13,11 +13,11 @@ from tests.engine.wires import PATIENCE_S, Wire
 from doorward.api import ClientKind, EventKind, Scope
 from doorward.api.sockets import SocketName
 from doorward.engine.association import FilterEntry
-from doorward.engine.binding import Asked
 from doorward.engine.connection import Connection
 from doorward.engine.grants import Offer
-from doorward.engine.listening import Port
 from doorward.engine.origin import Origin
+from doorward.engine.ports.binding import Asked
+from doorward.engine.ports.listening import Port
 from doorward.engine.session import Session
 from doorward.engine.target import Target, target_of
 from doorward.net.leg import Leg

@@ -21,7 +21,6 @@ from doorward.api.errors import (
     Terminating,
 )
 from doorward.engine.admission import Admission
-from doorward.engine.arrivals import Arrivals
 from doorward.engine.chain import NOTHING, Chain, ChainFailed, Leftover, moved, pass_on
 from doorward.engine.connecting import open_connect
 from doorward.engine.connection import Connection
@@ -31,6 +30,7 @@ from doorward.engine.judgement import local_minute
 from doorward.engine.last_words import hear_out
 from doorward.engine.operation import Operation
 from doorward.engine.outcome import End, Refusal, end_of
+from doorward.engine.ports.arrivals import Arrivals
 from doorward.engine.recording import record_of
 from doorward.engine.udp.table import Mappings
 from doorward.net.leg import Leg

@@ -15,10 +15,10 @@ from doorward.api.contracts import GRANT_TIMEOUT_S, SessionFlags
 from doorward.api.errors import NotFound, OutOfResources, Side, Terminating
 from doorward.engine.containment import contained
 from doorward.engine.grants import Making, Offer, Ports, cancel_all, own, promise_connect, promise_factory
-from doorward.engine.kept import end_all
 from doorward.engine.lookup import check_access, look_up_address, look_up_name
-from doorward.engine.network_socket import network_socket
-from doorward.engine.wanted import Wanted
+from doorward.engine.ports.wanted import Wanted
+from doorward.engine.sockets.kept import end_all
+from doorward.engine.sockets.network_socket import network_socket
 from doorward.policy.address import canonical
 from doorward.policy.model import IPAddress, Unknown
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from doorward.engine.connection import Connection
     from doorward.engine.engine import Engine
     from doorward.engine.grants import Promise
-    from doorward.engine.kept import Kept
+    from doorward.engine.sockets.kept import Kept
     from doorward.policy.model import Decision
 
 NOBODY: frozenset[str] = frozenset()

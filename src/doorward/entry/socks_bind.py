@@ -12,14 +12,14 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from doorward.api.errors import DoorwardError, ReplyHint, Side, Terminating
-from doorward.engine.binding import Asked
 from doorward.engine.outcome import End
+from doorward.engine.ports.binding import Asked
 from doorward.engine.target import Target, target_of
 from doorward.net.farewell import farewell
 
 if TYPE_CHECKING:
     from doorward.engine.connection import Connection
-    from doorward.engine.listening import Port
+    from doorward.engine.ports.listening import Port
     from doorward.engine.session import Session
     from doorward.entry.socks import SocksServer
     from doorward.net.leg import Leg

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from doorward.api.errors import BadArgument, NameNotFound, OutOfResources, Side, Terminating, TimedOut
 from doorward.api.ip_filter import IpFilter
 from doorward.engine.at_work import as_work_of
-from doorward.engine.kept import end_those_of
-from doorward.engine.network_socket import system_socket
+from doorward.engine.sockets.kept import end_those_of
+from doorward.engine.sockets.network_socket import system_socket
+from doorward.engine.sockets.tls_socket import accept_over, connect_over
 from doorward.engine.supervision import Supervisor
 from doorward.engine.system import NOBODY
-from doorward.engine.tls_socket import accept_over, connect_over
 from doorward.policy.address import BadHost, canonical, parse_host
 from doorward.service.alerts import Alerts, plain
 from doorward.service.blocking import BlockingCalls
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from doorward.engine.association import FilterEntry
     from doorward.engine.engine import Engine
     from doorward.engine.session import Session
-    from doorward.engine.tls_socket import TLSSocket
+    from doorward.engine.sockets.tls_socket import TLSSocket
 
 T = TypeVar("T")
 

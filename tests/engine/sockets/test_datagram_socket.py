@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.engine.rig import LOOPBACK, NAMED_RULES, Plugin, Rig, entry, wait_for
-from tests.engine.sockets import nobodys, systems_udp, users_udp
+from tests.engine.socket_rig import nobodys, systems_udp, users_udp
 from tests.engine.wires import PATIENCE_S
 
 from doorward.api import (
@@ -27,7 +27,7 @@ from doorward.api import (
 )
 from doorward.api.events import EventKind
 from doorward.config.model import Limits
-from doorward.engine.datagram_socket import DatagramSocket
+from doorward.engine.sockets.datagram_socket import DatagramSocket
 from doorward.policy.model import Action, PortRange, Rule
 
 pytestmark = pytest.mark.anyio

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.engine.filters import Copying, Pumping, copy
 from tests.engine.rig import Plugin, Rig, attaching, entry, wait_for
-from tests.engine.sockets import systems, systems_udp
+from tests.engine.socket_rig import systems, systems_udp
 from tests.engine.wires import PATIENCE_S, Wire
 from tests.net.certificates import SERVER_NAME, Authority, usual
 
@@ -26,7 +26,7 @@ from doorward.api import (
 )
 from doorward.api import TLSSocket as Contract
 from doorward.engine.joint import joint
-from doorward.engine.tls_socket import accept_over, connect_over
+from doorward.engine.sockets.tls_socket import accept_over, connect_over
 from doorward.net.tls_context import client_context, server_context
 
 pytestmark = pytest.mark.anyio

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.engine.filters import Marking
 from tests.engine.rig import Plugin, Rig, entry, wait_for
-from tests.engine.sockets import INBOUND, nobodys, systems, users
+from tests.engine.socket_rig import INBOUND, nobodys, systems, users
 from tests.engine.wires import PATIENCE_S, Wire
 
 from doorward.api import (
@@ -25,7 +25,7 @@ from doorward.api import (
     Terminating,
 )
 from doorward.api.events import EventKind
-from doorward.engine.network_socket import NetworkSocket
+from doorward.engine.sockets.network_socket import NetworkSocket
 
 pytestmark = pytest.mark.anyio
 MakeRig = Callable[..., Rig]

@@ -8,7 +8,7 @@ import pytest
 
 from doorward.api import AddressInUse, BadArgument
 from doorward.api.contracts import TransportName
-from doorward.engine.free_port import QUIET_PORTS, RANGES_MAX, Ports, candidates, reserve, reserve_run
+from doorward.engine.ports.free_port import QUIET_PORTS, RANGES_MAX, Ports, candidates, reserve, reserve_run
 from doorward.net.reservation import Reservation
 from doorward.policy.evaluation import Policy
 from doorward.policy.model import Action, PortRange, Rule
@@ -67,7 +67,7 @@ def test_where_neighbours_are_taken_a_run_is_found_below_the_kernels_ports(
                 raise AddressInUse("a neighbour of one that the kernel chose")
             super().__init__(address, port, transport)
 
-    monkeypatch.setattr("doorward.engine.free_port.Reservation", Crowded)
+    monkeypatch.setattr("doorward.engine.ports.free_port.Reservation", Crowded)
     run = reserve_run("tcp", HERE, 0, 4)
     assert QUIET_PORTS.first <= run[0].name[1] <= QUIET_PORTS.last
     for reservation in run:

@@ -18,11 +18,11 @@ from doorward.api.errors import (
     Terminating,
 )
 from doorward.engine.at_work import AT_WORK
-from doorward.engine.datagram_socket import DatagramHolding, DatagramSocket
-from doorward.engine.holding import Holding
-from doorward.engine.kept import CLOSED, RESET
 from doorward.engine.outcome import end_of
-from doorward.engine.socket_options import checked, expect_readable
+from doorward.engine.sockets.datagram_socket import DatagramHolding, DatagramSocket
+from doorward.engine.sockets.holding import Holding
+from doorward.engine.sockets.kept import CLOSED, RESET
+from doorward.engine.sockets.socket_options import checked, expect_readable
 from doorward.engine.target import checked_target
 from doorward.net.carrier import StreamOnly
 from doorward.net.leg import Leg

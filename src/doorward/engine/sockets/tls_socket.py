@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from doorward.api.errors import NotSupported, Terminating
 from doorward.engine.handle import Handle
 from doorward.engine.joint import JointEnd
-from doorward.engine.network_socket import NetworkSocket
+from doorward.engine.sockets.network_socket import NetworkSocket
 from doorward.net.tls import accept_tls, connect_tls
 
 if TYPE_CHECKING:

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from doorward.api.errors import BadContext, DoorwardError, NotFound, OutOfResources, Side
 from doorward.api.filters import ClientKind
-from doorward.engine.admittance import Deliver, Take, Terms
-from doorward.engine.binding import Asked, open_for_client, open_for_socket, stand
 from doorward.engine.connecting import GRANTED
 from doorward.engine.extra import checked_name, client_name
 from doorward.engine.judgement import inputs_of
-from doorward.engine.listening import Port
 from doorward.engine.operation import Operation
 from doorward.engine.origin import Origin
-from doorward.engine.promised import ENTRY, bind_for_client, dial_client, promise_bind
-from doorward.engine.redirecting import redirect_connections
+from doorward.engine.ports.admittance import Deliver, Take, Terms
+from doorward.engine.ports.binding import Asked, open_for_client, open_for_socket, stand
+from doorward.engine.ports.listening import Port
+from doorward.engine.ports.promised import ENTRY, bind_for_client, dial_client, promise_bind
+from doorward.engine.ports.redirecting import redirect_connections
 from doorward.engine.refusals import error_of, keeping
 from doorward.engine.system import allow_for_system
 from doorward.engine.target import Target
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from doorward.engine.connection import Connection
     from doorward.engine.engine import Engine
     from doorward.engine.grants import Offer, Promise
+    from doorward.engine.ports.wanted import Wanted
     from doorward.engine.session import Session
-    from doorward.engine.wanted import Wanted
     from doorward.net.reservation import Reservation
 
 NOBODY_YET: Final = Target(None, None, 0)

@@ -7,7 +7,13 @@ import socket
 import pytest
 
 from doorward.api import BadArgument, NotSupported
-from doorward.engine.socket_options import BUFFER_BYTES_MAX, READABLE, SETTABLE, checked, expect_readable
+from doorward.engine.sockets.socket_options import (
+    BUFFER_BYTES_MAX,
+    READABLE,
+    SETTABLE,
+    checked,
+    expect_readable,
+)
 
 
 @pytest.mark.parametrize(

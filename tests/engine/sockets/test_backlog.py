@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from doorward.api import OutOfResources, Terminating
-from doorward.engine.backlog import Backlog
+from doorward.engine.sockets.backlog import Backlog
 
 pytestmark = pytest.mark.anyio
 

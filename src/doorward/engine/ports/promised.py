@@ -19,17 +19,17 @@ from doorward.api.errors import (
 )
 from doorward.api.events import EventKind
 from doorward.api.filters import ClientKind
-from doorward.engine.admittance import Terms
-from doorward.engine.binding import arrives_at, stand, tell_bind
 from doorward.engine.connecting import decision_of, expect_alive
 from doorward.engine.extra import checked_name, client_name
-from doorward.engine.free_port import reserve_run
 from doorward.engine.grants import Promise, way_of
 from doorward.engine.judgement import inputs_of
-from doorward.engine.listening import GRANT_ENDED, Port
 from doorward.engine.operation import Operation
 from doorward.engine.origin import Origin
 from doorward.engine.outcome import End
+from doorward.engine.ports.admittance import Terms
+from doorward.engine.ports.binding import arrives_at, stand, tell_bind
+from doorward.engine.ports.free_port import reserve_run
+from doorward.engine.ports.listening import GRANT_ENDED, Port
 from doorward.engine.refusals import error_of, keeping
 from doorward.engine.target import Target
 from doorward.engine.udp.opening import admitted_by_filter, lead_to_client
@@ -40,12 +40,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from doorward.api.contracts import TransportName
-    from doorward.engine.arrivals import Arrivals
     from doorward.engine.connection import Connection
     from doorward.engine.engine import Engine
     from doorward.engine.grants import Offer
+    from doorward.engine.ports.arrivals import Arrivals
+    from doorward.engine.ports.wanted import Wanted
     from doorward.engine.session import Session
-    from doorward.engine.wanted import Wanted
     from doorward.net.carrier import Carrier
     from doorward.net.datagrams import SocketAddress
     from doorward.net.reservation import Reservation

@@ -10,10 +10,10 @@ from collections.abc import Callable
 import pytest
 from tests.engine.filters import Copying
 from tests.engine.rig import NAMED_RULES, Plugin, Rig, attaching, entry, wait_for
-from tests.engine.sockets import INBOUND, nobodys, systems, systems_udp, users
+from tests.engine.socket_rig import INBOUND, nobodys, systems, systems_udp, users
 
 from doorward.api import ClientKind, DoorwardError, IpFilter
-from doorward.engine.network_socket import NetworkSocket
+from doorward.engine.sockets.network_socket import NetworkSocket
 
 pytestmark = pytest.mark.anyio
 MakeRig = Callable[..., Rig]
@@ -67,7 +67,7 @@ async def answer(listener: NetworkSocket, dice: random.Random) -> None:
 
 @pytest.mark.parametrize("filtered", [False, True])
 async def test_nothing_is_left(make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch, *, filtered: bool) -> None:
-    monkeypatch.setattr("doorward.engine.holding.CLOSE_WAIT_S", 0.01)
+    monkeypatch.setattr("doorward.engine.sockets.holding.CLOSE_WAIT_S", 0.01)
     copying = Plugin("copying", [], connect=attaching(Copying()))
     filters = [entry(copying, clients=(ClientKind.FILTER,))] if filtered else []
     rig = make_rig(*filters, rules=(*NAMED_RULES, INBOUND))

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from tests.engine.rig import NAMED_RULES, Plugin, Rig, entry
-from tests.engine.sockets import INBOUND, nobodys, users, users_udp
+from tests.engine.socket_rig import INBOUND, nobodys, users, users_udp
 
 from doorward.api import ConnectEvent, IpFilter, OutOfResources, Terminating
-from doorward.engine import kept
 from doorward.engine.at_work import as_work_of
-from doorward.engine.kept import end_those_of
+from doorward.engine.sockets import kept
+from doorward.engine.sockets.kept import end_those_of
 from doorward.policy.model import Action, PortRange, Rule
 
 pytestmark = pytest.mark.anyio

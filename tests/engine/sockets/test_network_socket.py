@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.engine.filters import Copying, Marking, Pumping
 from tests.engine.rig import LOCAL_RULE, Plugin, Rig, attaching, entry, wait_for
-from tests.engine.sockets import users
+from tests.engine.socket_rig import users
 from tests.engine.wires import PATIENCE_S, Wire
 
 from doorward.api import (
@@ -29,8 +29,8 @@ from doorward.api import (
 )
 from doorward.api.events import EventKind
 from doorward.config.model import Limits
-from doorward.engine.kept import SOCKETS_MAX
-from doorward.engine.network_socket import NetworkSocket
+from doorward.engine.sockets.kept import SOCKETS_MAX
+from doorward.engine.sockets.network_socket import NetworkSocket
 from doorward.policy.model import Action, Rule
 
 pytestmark = pytest.mark.anyio
@@ -159,7 +159,7 @@ async def test_data_filters_stand_between_the_socket_and_the_wire(make_rig: Make
 async def test_after_a_close_data_filters_still_deliver_and_those_that_do_not_end_are_ended(
     make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("doorward.engine.holding.CLOSE_WAIT_S", 0.01)
+    monkeypatch.setattr("doorward.engine.sockets.holding.CLOSE_WAIT_S", 0.01)
     rig = make_rig(entry(Plugin("copying", [], connect=attaching(Copying())), clients=FILTERS))
     sock, server = await connected(rig)
     await sock.send(b"x" * 100_000)

@@ -27,7 +27,7 @@ from doorward.api import (
 from doorward.api.ip_filter import IpFilter
 from doorward.config.model import Limits
 from doorward.engine.connection import Connection
-from doorward.engine.free_port import reserve_run
+from doorward.engine.ports.free_port import reserve_run
 
 pytestmark = pytest.mark.anyio
 

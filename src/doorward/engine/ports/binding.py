@@ -20,9 +20,9 @@ from doorward.api.events import BindEvent, EventKind, ListenEvent
 from doorward.api.ip_filter import IpFilter
 from doorward.engine.connecting import expect_alive, was_denied
 from doorward.engine.dispatch import HandlerFailed, dispatch
-from doorward.engine.free_port import ANY_PORT, candidates, reserve
 from doorward.engine.judgement import inputs_of
 from doorward.engine.lookup import look_up_name
+from doorward.engine.ports.free_port import ANY_PORT, candidates, reserve
 from doorward.engine.target import Target
 from doorward.net.acceptor import facing
 from doorward.policy.address import canonical
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from doorward.api.sockets import SocketName
     from doorward.engine.connection import Connection
     from doorward.engine.engine import Engine
-    from doorward.engine.listening import Port
+    from doorward.engine.ports.listening import Port
     from doorward.net.reservation import Reservation
     from doorward.policy.model import IPAddress
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.engine.rig import LOOPBACK, Plugin, Rig, entry
-from tests.engine.sockets import users
+from tests.engine.socket_rig import users
 
 from doorward.api import (
     AccessDenied,

@@ -8,12 +8,12 @@ from ipaddress import IPv4Address, ip_network
 
 import pytest
 from tests.engine.rig import Rig
-from tests.engine.sockets import INBOUND, systems, users
+from tests.engine.socket_rig import INBOUND, systems, users
 from tests.engine.wires import Wire
 
 from doorward.api import UpstreamNoBind, UpstreamRefused
 from doorward.config.model import Upstream
-from doorward.engine.network_socket import NetworkSocket
+from doorward.engine.sockets.network_socket import NetworkSocket
 from doorward.net.upstream.ways import Ways
 from doorward.policy.model import Action, Rule
 from doorward.policy.routes import Route, Routes

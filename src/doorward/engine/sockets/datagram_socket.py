@@ -22,9 +22,9 @@ from doorward.api.errors import (
     Terminating,
 )
 from doorward.engine.judgement import inputs_of
-from doorward.engine.kept import CLOSED, RESET, Kept
 from doorward.engine.operation import Operation
 from doorward.engine.refusals import error_of
+from doorward.engine.sockets.kept import CLOSED, RESET, Kept
 from doorward.engine.system import allow_for_system
 from doorward.engine.target import Target, checked_target
 from doorward.engine.udp.held import Held

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tests.engine.rig import LOOPBACK, Plugin, Rig, entry
 
-from doorward.engine.datagram_socket import DatagramSocket
-from doorward.engine.network_socket import NetworkSocket, system_socket
 from doorward.engine.session import Session
+from doorward.engine.sockets.datagram_socket import DatagramSocket
+from doorward.engine.sockets.network_socket import NetworkSocket, system_socket
 from doorward.engine.system import NOBODY
 from doorward.policy.model import Action, PortRange, Rule
 

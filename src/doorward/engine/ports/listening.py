@@ -26,12 +26,12 @@ from doorward.api.errors import (
     Terminating,
 )
 from doorward.api.events import AcceptEvent, EventKind
-from doorward.engine.admittance import Admittance, Leave
 from doorward.engine.connecting import expect_alive, was_denied
 from doorward.engine.dispatch import dispatch, dispatch_established
 from doorward.engine.extra import checked_name
 from doorward.engine.operation import Operation
 from doorward.engine.outcome import End, end_of
+from doorward.engine.ports.admittance import Admittance, Leave
 from doorward.engine.target import Target
 from doorward.net.acceptor import Acceptor, reset
 from doorward.net.leg import Leg
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     import socket
 
     from doorward.api.sockets import SocketName
-    from doorward.engine.admittance import Take, Terms
-    from doorward.engine.arrivals import Arrivals
     from doorward.engine.chain import Attached
     from doorward.engine.connection import Connection
+    from doorward.engine.ports.admittance import Take, Terms
+    from doorward.engine.ports.arrivals import Arrivals
     from doorward.engine.session import Session
     from doorward.policy.model import IPAddress
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 from doorward.api.errors import AccessDenied, BadArgument, Side
 from doorward.api.filters import ClientKind
-from doorward.engine.admittance import BACKLOG, TURNED_AWAY_TOLD_MAX
 from doorward.engine.connecting import NOT_ADMITTED, open_connect
 from doorward.engine.extra import checked_name
-from doorward.engine.free_port import reserve_run
 from doorward.engine.grants import Ports, connect_promise
-from doorward.engine.listening import BIND_CLOSED, BIND_USED, PENDING_MAX
 from doorward.engine.origin import Origin
+from doorward.engine.ports.admittance import BACKLOG, TURNED_AWAY_TOLD_MAX
+from doorward.engine.ports.free_port import reserve_run
+from doorward.engine.ports.listening import BIND_CLOSED, BIND_USED, PENDING_MAX
 from doorward.engine.recording import record_of_stranger
 from doorward.engine.target import Target
 from doorward.net.acceptor import Acceptor, facing, reset
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     import socket
 
     from doorward.api.sockets import SocketName
-    from doorward.engine.arrivals import Arrivals
     from doorward.engine.connection import Connection
     from doorward.engine.grants import ConnectPromise, Offer, Promise
+    from doorward.engine.ports.arrivals import Arrivals
     from doorward.engine.session import Session
     from doorward.net.reservation import Reservation
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from tests.engine.filters import Copying
 from tests.engine.rig import NAMED_RULES, Plugin, Rig, attaching, entry
-from tests.engine.sockets import INBOUND, users
+from tests.engine.socket_rig import INBOUND, users
 from tests.net.carrier_contract import CarrierContract, MakeEnds
 from tests.net.carrier_world import Ends, failure, fill
 from tests.net.certificates import Authority, usual
 from tests.net.tls_ends import Contexts
 
 from doorward.api import ClientKind, EventKind, IpFilter
-from doorward.engine.network_socket import NetworkSocket
+from doorward.engine.sockets.network_socket import NetworkSocket
 from doorward.net.tls_leg import TLSLeg
 
 MakeRig = Callable[..., Rig]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from doorward.api.errors import OutOfResources, Side, Terminating
 
 if TYPE_CHECKING:
-    from doorward.engine.holding import Holding
+    from doorward.engine.sockets.holding import Holding
 
 
 class Backlog:

@@ -13,14 +13,14 @@ from doorward.api.errors import (
     NotSupported,
     Terminating,
 )
-from doorward.engine.backlog import Backlog
 from doorward.engine.connecting import NOT_ADMITTED, open_connect
-from doorward.engine.kept import RESET, Kept
-from doorward.engine.listening import Port
 from doorward.engine.outcome import end_of
 from doorward.engine.outer_end import outer_end
+from doorward.engine.ports.listening import Port
 from doorward.engine.refusals import error_of
-from doorward.engine.socket_options import apply
+from doorward.engine.sockets.backlog import Backlog
+from doorward.engine.sockets.kept import RESET, Kept
+from doorward.engine.sockets.socket_options import apply
 from doorward.engine.system import open_for_system
 from doorward.net.leg import Leg
 from doorward.net.quiet import QuietWatch
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from doorward.engine.engine import Engine
     from doorward.engine.outcome import End
     from doorward.engine.session import Session
-    from doorward.engine.socket_options import Option
+    from doorward.engine.sockets.socket_options import Option
     from doorward.engine.target import Target
     from doorward.net.carrier import Carrier
     from doorward.net.reservation import Reservation

@@ -1,0 +1,1 @@
+"""Sockets that filters make for themselves: TCP, UDP, and TLS over any leg there is."""
