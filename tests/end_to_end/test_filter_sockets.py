@@ -172,5 +172,7 @@ def test_curl_speaks_tls_with_a_filter_that_is_the_server(
         )
         assert fetched.read_bytes() == b"x" * 3_000_000
     records = firewall.wait_for_records(2)
-    assert {(r.action, r.end) for r in records} == {("allow", "closed")}
+    assert {r.action for r in records} == {"allow"}
+    # With the whole answer in hand, curl does not always wait for the end of TLS: its close is then a reset.
+    assert {r.end for r in records} <= {"closed", "reset"}
     assert all(r.bytes_received > 3_000_000 for r in records)

@@ -95,7 +95,7 @@ class ReclaimContract:
         rounds = 0
         while not transfer.done():
             await turns(rounds % 7)
-            world.hand_over_again(pair)
+            assert world.hand_over_again(pair)
             rounds += 1
             await turns(1)
         got_one, got_other, *_ = await transfer
@@ -107,7 +107,7 @@ class ReclaimContract:
         pair = world.pair()
         pair.peer(side).finish()
         assert await pair.other(side).read_to_end() == b""
-        world.hand_over_again(pair)
+        assert world.hand_over_again(pair)
         await pair.other(side).send(b"late")
         assert await pair.peer(side).read(4) == b"late"
         pair.other(side).finish()

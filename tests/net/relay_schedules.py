@@ -73,8 +73,7 @@ class Talk:
         elif what == "finish":
             self.finish(side)
         elif what == "again":
-            if self.world.relay.counts(self.pair.id) is not None:
-                self.world.hand_over_again(self.pair)
+            self.world.hand_over_again(self.pair)
         else:
             await turns(size % 5 + 1)
 
@@ -94,6 +93,10 @@ class Talk:
     async def end_by_reset(self, side: str) -> None:
         """One side resets. Alive till then, the pair ends as reset and the other side learns of it."""
         self.pair.peer(side).reset()
+        if self.finished == set(
+            SIDES
+        ):  # its connection may have ended in order: then it is over once all is read
+            await until(lambda: self._is_over(other(side)), "the completion")
         done = await self.pair.completion()
         if done.end == "closed":  # both had finished before
             assert self.finished == set(SIDES)
@@ -101,6 +104,13 @@ class Talk:
             assert (done.end, done.ended_by) == ("reset", side)
             if self.finished != set(SIDES):  # else the other's connection may have ended in order already
                 await self.pair.other(side).sees_reset()
+
+    def _is_over(self, reader: str) -> bool:
+        try:
+            self.read(reader, 256 * 1024)
+        except ConnectionError:
+            self.at_end.add(reader)  # from then on the kernel shows an end
+        return self.pair.id in self.world.completed
 
 
 class SchedulesContract:

@@ -89,9 +89,11 @@ class World:
         pair.taken_back = True
         return reclaimed
 
-    def hand_over_again(self, pair: Pair) -> None:
-        """Take a live pair back and give it to the relay once more, with what was on its way."""
-        back = self.reclaim(pair)
+    def hand_over_again(self, pair: Pair) -> bool:
+        """Take a pair back and give it to the relay once more, with what was on its way. False: it has ended."""
+        back = self.relay.reclaim(pair.id)
+        if back is None:
+            return False
         pair.id = self.relay.add(
             back.internal_fd,
             back.external_fd,
@@ -99,7 +101,7 @@ class World:
             to_external=back.to_external,
             to_internal=back.to_internal,
         )
-        pair.taken_back = False
+        return True
 
     def close(self) -> None:
         """End everything."""

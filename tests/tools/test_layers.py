@@ -50,7 +50,7 @@ def test_a_room_may_use_itself_and_the_rooms_below(tmp_path: Path, path: str, te
         (
             "testing/kit.py",
             "from doorward.service.firewall import Firewall",
-            "may import api, engine, net, wire",
+            "may import api, config, engine, net, policy, wire",
         ),
         (
             "record/store.py",

@@ -309,6 +309,17 @@ async def test_datagrams_and_binds_whose_way_is_an_upstream_are_refused(poller: 
             one.expect_direct(inputs._replace(transport="tcp-in"))
         with pytest.raises(UpstreamNoBind):
             one.expect_direct(inputs._replace(transport="udp-in"))
+        with pytest.raises(UpstreamNoBind):
+            one.expect_direct(inputs, bound=True)
     ways(poller, ("direct",)).expect_direct(inputs._replace(transport="udp"))
     tcp_only = Routes([Route(Rule("tcp", Action.ALLOW, ports=(PortRange("tcp", 1, 65_535),)), ("corp",))])
     Ways(poller, Names(), tcp_only, {"corp": GONE}).expect_direct(inputs._replace(transport="udp"))
+
+
+async def test_a_route_for_peers_that_are_waited_for_opens_the_way_for_them_alone(poller: Poller) -> None:
+    near = Route(Rule("near", Action.ALLOW, ports=(PortRange("tcp-in", 1, 65_535),)), ("direct",))
+    one = Ways(poller, Names(), Routes([near, Route(Rule("all", Action.ALLOW), ("corp",))]), {"corp": GONE})
+    inputs = allowed(DESTINATION)[DESTINATION].inputs
+    one.expect_direct(inputs._replace(transport="tcp-in"))
+    with pytest.raises(UpstreamNoBind):
+        one.expect_direct(inputs, bound=True)  # it goes out, whatever port it goes out from

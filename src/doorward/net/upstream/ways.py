@@ -90,16 +90,16 @@ class Ways:
         assert failure is not None, "there is an address to try"
         raise failure
 
-    def expect_direct(self, inputs: Inputs) -> None:
+    def expect_direct(self, inputs: Inputs, *, bound: bool = False) -> None:
         """Raise UpstreamNoUdp or UpstreamNoBind where the way of these datagrams, or of a peer that is waited for,
-        leads through an upstream first. Inbound, the route is chosen as for the same ports outbound.
+        leads through an upstream first. `bound`: it goes out, but from a port of our own, which no upstream gives.
         """
-        bind = inputs.transport in INBOUND
-        if bind:
-            inputs = inputs._replace(transport="tcp" if inputs.transport == "tcp-in" else "udp")
-        first = self._routes.choose(inputs).via[0]
+        waited = inputs.transport in INBOUND
+        first = (self._routes.choose_inbound(inputs) if waited else self._routes.choose(inputs)).via[0]
         if first != DIRECT:
-            kind, what = (UpstreamNoBind, "listens") if bind else (UpstreamNoUdp, "carries datagrams")
+            kind, what = (
+                (UpstreamNoBind, "listens") if waited or bound else (UpstreamNoUdp, "carries datagrams")
+            )
             raise kind(f"the route leads through it, and no upstream {what} for us", upstream=first)
 
     async def _by(
