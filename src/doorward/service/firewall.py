@@ -27,7 +27,7 @@ from doorward.entry.mixed import MixedEntry
 from doorward.net.listen import Listener
 from doorward.net.own_addresses import OwnAddresses
 from doorward.net.poller import Poller
-from doorward.net.python_relay import PythonRelay
+from doorward.net.relay_choice import make_relay
 from doorward.net.resolve import Resolver
 from doorward.net.upstream.ways import Ways
 from doorward.record.model import StoreError
@@ -79,7 +79,7 @@ class Firewall:
             ruling=Ruling(configuration.policy, Associations([], configuration.protocols), limits),
             on_filter_failure=self._filter_failed,
         )
-        self.engine.relay = PythonRelay(self.poller, self.engine.completed)
+        self.engine.relay = make_relay(self.poller, self.engine.completed)
         self.entry = MixedEntry(self.engine, self.authenticator)
         self.listeners = Listeners(self._listener)
         self.control = ControlServer(configuration.control_path, {"reload": self.reload})
