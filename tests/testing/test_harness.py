@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tests.testing.conftest import MakeHarness
+from tests.testing.plugins import Echo, Plugin
 
 from doorward.api import (
     ApplicationFilter,
@@ -19,7 +21,17 @@ from doorward.api import (
     Socket,
     StreamFilter,
 )
-from doorward.testing import ConversationBroken, End, Expect, ExpectEnd, ExpectReset, FilterHarness, Send
+from doorward.testing import (
+    Asked,
+    ConversationBroken,
+    Do,
+    End,
+    Expect,
+    ExpectEnd,
+    ExpectReset,
+    FilterHarness,
+    Send,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -170,7 +182,7 @@ class _Gate(SessionFilter):
 
 async def test_an_application_filter_is_asked_and_what_it_attaches_can_be_run() -> None:
     denied = await FilterHarness(host="bad.test").ask(Gate())
-    assert denied == ("bad_name", ())
+    assert denied == Asked(denied="bad_name")
     harness = FilterHarness(host="good.test")
     asked = await harness.ask(Gate())
     assert asked.denied is None
@@ -180,10 +192,69 @@ async def test_an_application_filter_is_asked_and_what_it_attaches_can_be_run() 
 
 
 async def test_nothing_is_left_running() -> None:
-    async def leak() -> None:
-        await asyncio.Event().wait()
-
     before = asyncio.all_tasks()
     with pytest.raises(ConversationBroken):
         await FilterHarness().run(Broken(), client=[Send(b"x"), Expect(b"y")], server=[])
     assert asyncio.all_tasks() == before
+
+
+async def test_an_emulator_is_the_server(make_harness: MakeHarness) -> None:
+    harness = make_harness()
+    outcome = await harness.run(Shout(), emulator=Echo(), client=[Send(b"Hi"), Expect(b"hi")])
+    assert (outcome.client_received, outcome.server_received, outcome.end) == (b"hi", b"", "closed")
+
+
+async def test_what_was_asked_about_is_run_on_the_same_connection(make_harness: MakeHarness) -> None:
+    def connect(event: ConnectEvent) -> None:
+        event.connection.attach_data_filter(Shout())
+        event.connection.emulate_for_connect(Echo())
+
+    harness = make_harness()
+    asked = await harness.ask(Plugin(connect=connect))
+    outcome = await harness.run(connection=asked.connection, client=[Send(b"Hi"), Expect(b"hi")])
+    assert outcome.end == "closed"
+    assert (asked.connection.bytes_sent, asked.connection.bytes_received) == (2, 2)
+
+
+async def test_a_script_may_do_something_in_between(make_harness: MakeHarness) -> None:
+    done: list[str] = []
+
+    async def later() -> None:
+        done.append("later")
+
+    await make_harness().run(
+        Shout(), client=[Send(b"a"), Do(lambda: done.append("now")), Do(later)], server=[Expect(b"A")]
+    )
+    assert done == ["now", "later"]
+
+
+async def test_what_a_script_does_and_fails_at_reaches_the_test(make_harness: MakeHarness) -> None:
+    def fail() -> None:
+        raise AssertionError("not so")
+
+    with pytest.raises(AssertionError, match="not so"):
+        await make_harness().run(Shout(), client=[Do(fail)])
+
+
+async def test_a_connection_that_a_filter_forgot_ends_with_the_conversation(
+    make_harness: MakeHarness,
+) -> None:
+    harness = make_harness(timeout_s=0.05)
+
+    class Stuck(DataFilter):
+        async def pump(self, internal: Socket, external: Socket, connection: Connection) -> None:
+            connection.session.allow_connect("198.51.100.1", 50000, parent=connection, timeout_s=None)
+            await asyncio.Event().wait()
+
+    with pytest.raises(ConversationBroken):
+        await harness.run(Stuck())
+    assert [given.active for given in harness.grants] == [False]
+
+
+async def test_a_conversation_that_failed_leaves_no_trace_in_the_next_question(
+    make_harness: MakeHarness,
+) -> None:
+    harness = make_harness()
+    assert (await harness.run(Broken(), client=[Send(b"x")])).verdict == "failed"
+    assert (await harness.ask(Plugin())).denied is None
+    assert (await harness.run(Shout())).error is None

@@ -1,98 +1,55 @@
-"""Filters between two scripted peers, run by the engine's own chain: what each side received, how it ended, why.
+"""Filters on a table: data filters between two scripted peers, application filters asked about events.
 
-No wire, no policy, no record, no watchdog thread. A filter that blocks the loop blocks the test. As on a wire, a
-reset destroys what its receiver has not read yet.
+The engine runs them (`ground`): its chain, its connections, its promises. No wire, no policy, no record, no watchdog
+thread. A filter that blocks the loop blocks the test. As on a wire, a reset destroys what its receiver has not read.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from doorward.api.contracts import Priority
-from doorward.api.errors import BadContext, DoorwardError, LinkError, PeerReset, Refuse, Terminating
-from doorward.api.events import ConnectEvent
-from doorward.api.filters import ApplicationFilter, DataFilter
-from doorward.engine.chain import Attached, Chain, ChainFailed
-from doorward.engine.joint import JointEnd, joint
-from doorward.engine.session import Session
-from doorward.engine.supervision import Holder, Watchdog
+from doorward.engine.chain import Attached
+from doorward.engine.joint import joint
+from doorward.engine.operation import Operation
+from doorward.engine.target import Target
+from doorward.testing.asking import Asking, Server
+from doorward.testing.datagrams import DatagramLine, DatagramOutcome, DatagramTable
+from doorward.testing.destination import ScriptedMapping
+from doorward.testing.firewall import ScriptedFirewall
+from doorward.testing.ground import Allows, Ground
 from doorward.testing.peer import ConversationBroken, Line, Peer
+from doorward.testing.promises import OUR_NAME, Given, stand
+from doorward.testing.results import Asked, Outcome, notes_of
+from doorward.testing.session import ScriptedSession
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from doorward.api.contracts import TransportName
+    from doorward.api.filters import ApplicationFilter, DataFilter
+    from doorward.api.sockets import Socket, SocketName
+    from doorward.engine.connection import Connection
+    from doorward.testing.sockets import ScriptedDatagramSocket, ScriptedSocket
 
 TIMEOUT_S: Final = 5.0
-OUR_ADDRESS: Final = ("192.0.2.254", 40000)
 
 
-class Outcome(NamedTuple):
-    """How a conversation went.
-
-    `end` is `closed`, or the reason that ended it. `verdict` is `denied` (Refuse) or `failed`, and `filter` the
-    class that did; both None if no filter ended it. `error` is what it raised.
-    """
-
-    client_received: bytes
-    server_received: bytes
-    end: str
-    verdict: str | None = None
-    filter: str | None = None
-    error: BaseException | None = None
-
-
-class Asked(NamedTuple):
-    """What an application filter made of a connect event."""
-
-    denied: str | None
-    attached: tuple[DataFilter, ...]
-
-
-class _Decision(NamedTuple):
-    reason: str = "rule_allow"
-    rule: str | None = "a rule of the test"
-    policy: str = "test"
-
-
-class _Connection:
-    """What filters are given. Fulfils `api.Connection`."""
-
-    def __init__(self, harness: FilterHarness, *, handling: bool) -> None:
-        self.id = 1
-        self.session = harness.session
-        self.decision = _Decision()
-        self.host = harness.host
-        self.port = harness.port
-        self.protocol = harness.protocol
-        self.external_peer_name = harness.address, harness.port
-        self.external_socket_name = OUR_ADDRESS
-        self.attached: list[Attached] = []
-        self.denied: str | None = None
-        self.wires: tuple[JointEnd, ...] = ()
-        self.killed = False
-        self._handling = handling
-
-    def attach_data_filter(
-        self, data_filter: DataFilter, priority: Priority | None = None, context: object = None
-    ) -> None:
-        if not self._handling:
-            raise BadContext("legal only inside on_connect")
-        data_filter.context = context
-        place = data_filter.priority if priority is None else priority
-        self.attached.append(Attached(place, data_filter, type(data_filter).__name__))
-
-    def deny(self, reason: str = "denied_by_filter") -> None:
-        if not self._handling:
-            raise BadContext("legal only inside on_connect")
-        self.denied = reason
-
-    def kill(self) -> None:
-        self.killed = True
-        for wire in self.wires:
-            wire.abort(Terminating("killed"))
+def everything(protocol: str, host: str, port: int | None) -> bool:
+    """A policy that allows it."""
+    return True
 
 
 class FilterHarness:
-    """One client, one server, the same for every conversation. Keep it simple: make a new one for another case."""
+    """One client, one server, the same for every conversation. Keep it simple: make a new one for another case.
+
+    `names` are all the names that there are, with their addresses; `allows` is what policy answers a filter that
+    asks (`check_access`) or opens a socket in the client's name. `timeout_s` is for each wait. Used with `async with`
+    it ends what filters have started; without, that is left to the test.
+    """
 
     def __init__(
         self,
@@ -104,79 +61,226 @@ class FilterHarness:
         client_address: str = "192.0.2.7",
         user: str | None = None,
         groups: frozenset[str] = frozenset(),
+        names: Mapping[str, Sequence[str]] | None = None,
+        allows: Allows = everything,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
-        self.host = host
-        self.address = str(ipaddress.ip_address(address))
-        self.port = port
-        self.protocol = protocol
-        self.session = Session(1, client_address, user, groups)
-        self.timeout_s = timeout_s
+        self._server = Server(host, str(ipaddress.ip_address(address)), port, protocol)
+        self._names = {name.lower(): tuple(found) for name, found in (names or {}).items()}
+        if host is not None:
+            self._names.setdefault(host.lower(), (self._server.address,))
+        self._allows = allows
+        self._timeout_s = timeout_s
+        self._made: Ground | None = None
+        self.session = ScriptedSession(self._get_ground, 1, client_address, user, groups)
+        self.firewall = ScriptedFirewall(self._get_ground, self.session)
 
-    async def ask(self, application_filter: ApplicationFilter) -> Asked:
-        """Hand it a connect event, and say what it did. Raises what it raises. What it attached goes into `run`."""
-        connection = _Connection(self, handling=True)
-        event = ConnectEvent(connection, self.host, self.address, self.port, self.protocol)
-        async with asyncio.timeout(self.timeout_s):
-            await application_filter.session_filter(self.session).on_connect(event)
-        in_order = sorted(connection.attached, key=lambda a: a.priority)
-        return Asked(connection.denied, tuple(item.data_filter for item in in_order))
+    async def ask(
+        self, application_filter: ApplicationFilter, *, settings: Mapping[str, Any] | None = None
+    ) -> Asked:
+        """Hand it a connect event, and say what it did. Raises what it raises. What it attached goes into `run`.
+
+        `settings` are what a rule says to the filter, here as in every call that asks: laid over its own, and
+        compiled. A filter whose interest does not name the event raises ConversationBroken, for it would not be told.
+        """
+        return await self._asking(application_filter, settings).connect()
+
+    async def ask_bind(
+        self,
+        application_filter: ApplicationFilter,
+        transport: TransportName = "tcp",
+        address: str = "",
+        port: int = 0,
+        *,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Asked:
+        """A bind event, and if it stands and the filter wants it, the listen event."""
+        return await self._asking(application_filter, settings).bind(transport, address, port)
+
+    async def ask_accept(
+        self,
+        application_filter: ApplicationFilter,
+        remote: SocketName = ("198.51.100.1", 20),
+        *,
+        listening: Connection | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Asked:
+        """An accept event, of a port that the client has open or of `listening`."""
+        return await self._asking(application_filter, settings).accept(remote, listening)
+
+    async def ask_udp_destination(
+        self, application_filter: ApplicationFilter, *, settings: Mapping[str, Any] | None = None
+    ) -> Asked:
+        """A UDP destination event: the client is about to speak to the server."""
+        return await self._asking(application_filter, settings).udp_destination()
+
+    async def ask_resolve(
+        self, application_filter: ApplicationFilter, *, name: str | None = None, address: str | None = None
+    ) -> Asked:
+        """A look-up of a name, or of an address, with both its events. Raises NameNotFound."""
+        return await self._asking(application_filter, None).resolve(name, address)
+
+    async def established(
+        self, application_filter: ApplicationFilter, connection: Connection | None = None
+    ) -> Asked:
+        """An established event, of a connection that it was asked about or of a new one."""
+        return await self._asking(application_filter, None).established(connection)
+
+    async def terminating(
+        self,
+        application_filter: ApplicationFilter,
+        connection: Connection | None = None,
+        *,
+        bytes_sent: int = 0,
+        bytes_received: int = 0,
+        end: str = "closed",
+    ) -> Asked:
+        """A connection ends, one that the filter was asked about or a new one, and it is told."""
+        asking = self._asking(application_filter, None)
+        return await asking.terminating(connection, bytes_sent, bytes_received, end)
 
     async def run(
-        self, *filters: DataFilter, client: Sequence[Line] = (), server: Sequence[Line] = ()
+        self,
+        *filters: DataFilter,
+        client: Sequence[Line] = (),
+        server: Sequence[Line] = (),
+        emulator: DataFilter | None = None,
+        connection: Connection | None = None,
+        peers: Sequence[Peer] = (),
     ) -> Outcome:
-        """Both scripts through the filters, in the order of their priorities. Raises ConversationBroken."""
-        assert filters, "there is nothing to try"
+        """Both scripts through the filters, in the order of their priorities. Raises ConversationBroken.
+
+        With an `emulator` there is no server; what `connection` (one that was asked about, or handed to a client)
+        has attached and who emulates it takes part as well. `peers` are others with a script, to play beside.
+        """
+        ground = self._get_ground()
+        connection = connection or ground.make(
+            self.session, self._server.target, protocol=self._server.protocol
+        )
         (client_socket, internal), (external, server_socket) = joint(), joint()
-        peers = Peer("the client", client_socket, client), Peer("the server", server_socket, server)
-        connection = _Connection(self, handling=False)
-        connection.wires = internal, external
-        attached = [Attached(f.priority, f, type(f).__name__) for f in filters]
-        holder = Holder()
-        chain = Chain(connection, attached, internal, external, Watchdog(self.timeout_s), holder)
+        connection.attached += [_attached(item, item.priority) for item in filters]
+        if emulator is not None:
+            connection.emulator = _attached(emulator, Priority.EMULATION)
+        assert connection.attached or connection.emulator, "there is nothing to try"
+        at_client = Peer("the client", client_socket, client)
+        at_server = Peer("the server", server_socket, server)
+        playing = [at_client, *peers]
+        if connection.emulator is None:
+            connection.external = external
+            playing.append(at_server)
+        else:
+            assert not server, "who is emulated has no server"
+        stand(connection, ipaddress.ip_address(self._server.address))
+        await self._play(ground, connection, ground.carry(connection, internal), playing)
+        return _outcome(ground, connection, at_client, at_server)
+
+    async def run_datagrams(
+        self, *filters: DataFilter, script: Sequence[DatagramLine] = ()
+    ) -> DatagramOutcome:
+        """Datagrams through the filters, as if they were attached for the server. Raises ConversationBroken."""
+        ground, target = self._get_ground(), Target(None, None, 0)
+        connection = ground.make(self.session, target, Operation.UDP, "udp", self._server.protocol)
+        connection.extra.udp = ScriptedMapping(connection, OUR_NAME)
+        connection.attached += [_attached(item, item.priority) for item in filters]
+        assert connection.attached, "there is nothing to try"
+        table = DatagramTable(ground, connection, (self._server.address, self._server.port))
+        return await table.play(script)
+
+    @property
+    def grants(self) -> list[Given]:
+        """Everything that was promised, oldest first."""
+        return self._get_ground().promises.given
+
+    @property
+    def handed_over(self) -> list[Connection]:
+        """The peers that a filter has given to the client of an emulated bind: `run(connection=…)` plays each."""
+        return self._get_ground().ports.handed_over
+
+    @property
+    def sockets(self) -> list[ScriptedSocket | ScriptedDatagramSocket]:
+        """Every network socket that a filter has made, of the session or of the firewall."""
+        return self._get_ground().sockets
+
+    def serve(self, host: str, port: int) -> Socket:
+        """A server for one connection of a filter's own socket; this is its end. Without one it is refused."""
+        return self._get_ground().serve(host, port)
+
+    def client_has_bound(self, address: str, port: int) -> Connection:
+        """The client had us bind this port before, for `retroactive_allow_bind` to find; nobody may come yet."""
+        ground = self._get_ground()
+        connection = ground.make(self.session, Target(None, None, port), Operation.BIND)
+        ground.ports.open_here(connection, "tcp", (address, port))
+        connection.extra.socket_name, connection.opened = (address, port), True
+        return connection
+
+    async def close(self) -> None:
+        """End what is left: connections, promises, tasks that filters have started."""
+        await self.firewall.close()
+        if self._made is not None:
+            for connection in tuple(self._made.connections.values()):
+                connection.kill()
+            self.session.close()
+            await self._made.supervisor.close(self._timeout_s)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _get_ground(self) -> Ground:
+        """Made when it is needed: a harness may be made where no loop runs."""
+        if self._made is None:
+            self._made = Ground(self._names, self._allows, self._timeout_s)
+        return self._made
+
+    def _asking(self, application_filter: ApplicationFilter, settings: Mapping[str, Any] | None) -> Asking:
+        ground = self._get_ground()
+        entry = ground.put_in_force(application_filter, settings)
+        return Asking(ground, self.session, self._server, entry)
+
+    async def _play(
+        self,
+        ground: Ground,
+        connection: Connection,
+        carrying: Any,
+        peers: Sequence[Peer],
+    ) -> None:
+        """All of them to their end. Raises ConversationBroken."""
         loop = asyncio.get_running_loop()
-        carrying = loop.create_task(_carry(chain, connection))
-        tasks = [carrying, *(loop.create_task(peer.play()) for peer in peers)]
+        tasks = [loop.create_task(carrying), *(loop.create_task(peer.play()) for peer in peers)]
         try:
-            await self._wait(tasks, peers)
+            done, waiting = await asyncio.wait(
+                tasks, timeout=self._timeout_s, return_when=asyncio.FIRST_EXCEPTION
+            )
+            for task in done:
+                await task
+            if waiting:
+                raise ConversationBroken("nothing moves: " + "; ".join(peer.where for peer in peers))
         finally:
-            holder.end()
+            connection.end_tasks()
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-        outcome = carrying.result()
-        at_client, at_server = (bytes(peer.received) for peer in peers)
-        return outcome._replace(client_received=at_client, server_received=at_server)
-
-    async def _wait(self, tasks: Sequence[asyncio.Task[Outcome | None]], peers: Sequence[Peer]) -> None:
-        done, waiting = await asyncio.wait(tasks, timeout=self.timeout_s, return_when=asyncio.FIRST_EXCEPTION)
-        for task in done:
-            await task
-        if waiting:
-            raise ConversationBroken("nothing moves: " + "; ".join(peer.where for peer in peers))
+            await ground.supervisor.close(self._timeout_s)
 
 
-async def _carry(chain: Chain, connection: _Connection) -> Outcome:
-    """The chain to its end, as the engine does it."""
-    internal, external = connection.wires
-    outcome = Outcome(b"", b"", "closed")
-    try:
-        leftover = await chain.run()
-        if internal.open and external.open:
-            await chain.pass_rest(leftover)
-    except ChainFailed as failed:
-        error, name = failed.failure
-        outcome = outcome._replace(end=error.reason)
-        if not isinstance(error, LinkError | Terminating):
-            verdict = "denied" if isinstance(error, Refuse) else "failed"
-            outcome = outcome._replace(verdict=verdict, filter=name, error=failed.cause)
-    except DoorwardError as error:
-        outcome = outcome._replace(end=error.reason)
-    if connection.killed:
-        outcome = outcome._replace(end="killed")
-    for wire in (internal, external):
-        if outcome.end == "closed":
-            wire.close_now()
-        else:
-            wire.abort(PeerReset(f"reset: {outcome.end}"))
-    return outcome
+def _attached(data_filter: DataFilter, priority: Priority) -> Attached:
+    return Attached(priority, data_filter, type(data_filter).__name__)
+
+
+def _outcome(ground: Ground, connection: Connection, client: Peer, server: Peer) -> Outcome:
+    assert connection.end is not None
+    verdict = next((v for v in connection.verdicts if v.verdict in ("denied", "failed")), None)
+    failures, ground.failures[:] = tuple(ground.failures), []
+    return Outcome(
+        bytes(client.received),
+        bytes(server.received),
+        connection.end.how,
+        None if verdict is None else verdict.verdict,
+        None if verdict is None else verdict.filter,
+        None if verdict is None or not failures else failures[0],
+        notes_of(connection),
+    )

@@ -8,11 +8,11 @@ ExpectEnd. Expected bytes may come in any cut; more than was expected waits for 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
-from doorward.api.contracts import Socket
 from doorward.api.errors import DoorwardError
+from doorward.api.sockets import Socket
 from doorward.engine.joint import joint
 
 
@@ -44,7 +44,13 @@ class ExpectReset(NamedTuple):
     """The connection is reset; bytes before that do not matter."""
 
 
-Line: TypeAlias = Send | Expect | End | ExpectEnd | Reset | ExpectReset
+class Do(NamedTuple):
+    """Something for the test to do or to look at when the script has come so far: a function, or an async one."""
+
+    action: Callable[[], Awaitable[object] | object]
+
+
+Line: TypeAlias = Send | Expect | End | ExpectEnd | Reset | ExpectReset | Do
 
 
 class ConversationBroken(AssertionError):
@@ -102,6 +108,10 @@ class Peer:
             case ExpectEnd():
                 if self._unclaimed or await self._receive():
                     raise ConversationBroken(f"{self.where}; the other side went on")
+            case Do(action):
+                found = action()
+                if isinstance(found, Awaitable):
+                    await found
             case Reset():
                 await self._socket.close(abortive=True)
             case ExpectReset():
