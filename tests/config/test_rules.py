@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ DEFINITIONS = Definitions(
 )
 
 
-def rule(**fields: list[str]) -> RuleTable:
+def rule(**fields: Any) -> RuleTable:
     return RuleTable(name=fields.pop("name", ["r"])[0], action="allow", protocols=["any"], **fields)
 
 

@@ -289,7 +289,9 @@ async def test_bytes_that_wait_for_a_slow_neighbour_are_not_lost_when_it_returns
     carrying = asyncio.get_running_loop().create_task(carry(chain))
     chunks = [bytes([letter]) * HELD_BYTES_MAX for letter in b"abcd"]
     saying = asyncio.get_running_loop().create_task(say(client, chunks, [0]))
-    await wait_for(lambda: chain.stages[0].far.busy, "the first one is full")
+    joint_to_the_next = chain.stages[0].far
+    assert joint_to_the_next is not None
+    await wait_for(lambda: joint_to_the_next.busy, "the first one is full")
     go.set()
     assert await rest(server) == b"".join(chunks)
     await server.shutdown()
