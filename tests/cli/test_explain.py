@@ -252,5 +252,27 @@ def test_the_way_through_upstreams_is_told(
     assert json.loads(run(*asked, "--json").output)["via"] == via
 
 
+@pytest.mark.parametrize(
+    ("to", "words", "reason"),
+    [
+        ("udp://192.0.2.7:53", ["udp"], "upstream_no_udp"),
+        ("tcp-in://192.0.2.7:53", ["tcp-in"], "upstream_no_bind"),
+        ("tcp-in://192.0.2.7:53", ["tcp"], "upstream_no_bind"),
+        ("tcp-in://*:53", ["tcp-in"], "upstream_no_bind"),
+        ("tcp://192.0.2.7:53", ["tcp"], None),
+        ("udp://192.0.2.7:53", ["tcp", "udp-in"], None),
+    ],
+)
+def test_what_no_upstream_carries_is_said_to_be_refused(
+    run: Run, home: Path, to: str, words: list[str], reason: str | None
+) -> None:
+    route = f'[[route]]\nname = "these"\nprotocols = {json.dumps(words)}\nvia = ["corp", "direct"]\n'
+    rule = '[[rule]]\nname = "all"\naction = "allow"\nprotocols = ["tcp", "udp", "tcp-in"]\n'
+    (home / "doorward.toml").write_text(rule + ROUTES.partition("[[route]]")[0] + route)
+    assert json.loads(run("explain", "--to", to, "--json").output)["stopped"] == reason
+    told = run("explain", "--to", to).output
+    assert (f"refused, {reason}" in told) if reason else ("refused" not in told)
+
+
 def test_without_routes_there_is_no_word_of_ways(run: Run) -> None:
     assert "way:" not in run("explain", "--at", "mon 10:00", "--to", "192.0.2.7:443").output

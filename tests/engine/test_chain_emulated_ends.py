@@ -172,7 +172,8 @@ async def test_a_client_that_takes_nothing_and_only_sends_is_ended_all_the_same(
     await talk.carried
     await asyncio.wait([sending])
     assert isinstance(sending.exception(), ConnectionError)
-    assert (await rig.record()).end == "idle_timeout"
+    # Whichever is first: that it took nothing for so long, or that it had taken all there was and a moment more.
+    assert (await rig.record()).end in ("idle_timeout", "closed")
 
 
 async def _never(internal: Socket, connection: Connection) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from collections.abc import Awaitable, Callable, Iterator
 from types import SimpleNamespace
@@ -248,6 +249,60 @@ async def test_kill_is_legal_everywhere_and_ends_it(make_rig: MakeRig, place: st
     assert outcome is None
     record = await rig.record()
     assert record.end == "killed"
+
+
+@pytest.mark.parametrize("call", ["attach", "deny", "emulate connect"])
+async def test_what_a_filter_has_left_running_has_no_say_while_another_one_is_asked(
+    make_rig: MakeRig, call: str
+) -> None:
+    """Nor would the record blame the right one."""
+    met: list[Exception] = []
+    tried = asyncio.Event()
+
+    async def try_later(connection: Any) -> None:
+        try:
+            CALLS[call](connection)
+        except BadContext as error:
+            met.append(error)
+        tried.set()
+
+    async def leave(event: ConnectEvent) -> None:
+        rig.engine.supervisor.spawn(try_later(event.connection), name="left running")
+
+    async def wait(event: ConnectEvent) -> None:
+        await tried.wait()
+
+    rig = make_rig(entry(Plugin("one", [], connect=leave)), entry(Plugin("two", [], connect=wait)))
+    connection = await rig.connect()
+    assert connection.refusal is None
+    assert len(met) == 1
+    assert [(v.filter, v.verdict) for v in connection.verdicts] == [("one", "joined"), ("two", "joined")]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda c: c.attach_data_filter(Copying),
+        lambda c: c.attach_data_filter("copying"),
+        lambda c: c.attach_data_filter(Copying(), "middle"),
+        lambda c: c.emulate_for_connect(None),
+        lambda c: c.set_buffer_size(1.5),
+        lambda c: c.set_buffer_size("1"),
+        lambda c: c.set_ip_filter("192.0.2.0/24"),
+    ],
+)
+async def test_what_cannot_be_meant_is_refused_at_the_call_and_leaves_nothing(
+    make_rig: MakeRig, call: Callable[[Any], None]
+) -> None:
+    async def try_it(event: ConnectEvent) -> None:
+        with pytest.raises(BadArgument):
+            call(event.connection)
+
+    rig = make_rig(entry(Plugin("it", [], connect=try_it)))
+    connection = await rig.connect()
+    assert connection.refusal is None
+    assert (connection.attached, connection.emulator, connection.ip_filter) == ([], None, None)
+    assert Copying.context is None
 
 
 async def test_what_is_attached_for_a_udp_peer_is_that_peers_alone(make_rig: MakeRig) -> None:

@@ -8,8 +8,9 @@ import math
 from collections.abc import Callable
 
 import pytest
+from tests.engine.filters import Copying
 from tests.engine.promising import only_the_server, parent_of, timers_of
-from tests.engine.rig import Plugin, Rig, entry
+from tests.engine.rig import Plugin, Rig, entry, wait_for
 
 from doorward.api import (
     BadArgument,
@@ -210,6 +211,20 @@ async def test_a_grant_dies_with_its_parent_at_once(make_rig: MakeRig) -> None:
         parent.session.allow_connect(FAR, 2000, parent=parent)
 
 
+async def test_a_kill_ends_grants_at_once_also_of_a_parent_that_the_relay_carries(make_rig: MakeRig) -> None:
+    """The relay says later that it is done; the hole is closed by then."""
+    rig = make_rig()
+    parent = (await rig.converse()).connection
+    await wait_for(lambda: parent.relay_id is not None, "the relay carries it")
+    grant = parent.session.allow_connect(FAR, 2000, parent=parent)
+    parent.kill()
+    assert not grant.active
+    assert not opens(rig, parent.session)
+    with pytest.raises(Terminating):
+        parent.session.allow_connect(FAR, 2000, parent=parent)
+    assert rig.engine.grants.alive == 0
+
+
 async def test_a_grant_dies_with_its_session_at_once(make_rig: MakeRig) -> None:
     rig = make_rig()
     timers = timers_of(rig)
@@ -276,6 +291,17 @@ async def test_a_guarded_address_is_granted_only_as_the_parents_own_peer(make_ri
     assert session.allow_connect("::ffff:127.0.0.1", 2000, parent=parent).active
 
 
+async def test_a_peer_that_a_filter_has_invented_opens_nothing_that_is_guarded(make_rig: MakeRig) -> None:
+    rig = make_rig()
+    session = rig.engine.sessions.get("127.0.0.1", None)
+    bind = await session.emulate_client_bind(("127.0.0.1", rig.server.port), ("192.0.2.9", 80))
+    invented = bind.emulate_connection(Copying(), ("169.254.169.254", 80), ("192.0.2.9", 80))
+    with pytest.raises(BadArgument, match="guarded"):
+        session.allow_connect("169.254.169.254", 80, parent=invented)
+    invented.kill()
+    bind.kill()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -292,6 +318,7 @@ async def test_a_guarded_address_is_granted_only_as_the_parents_own_peer(make_ri
         {"timeout_s": math.inf},
         {"timeout_s": TIMEOUT_S_MAX + 1},
         {"timeout_s": None},
+        {"transport": "sctp"},
         {"parent": object()},
     ],
 )

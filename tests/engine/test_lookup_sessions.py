@@ -39,6 +39,19 @@ async def test_a_session_resolves_with_the_filters_listening(make_rig: MakeRig) 
         await session_of(plain).resolve("nowhere.test")
 
 
+async def test_a_name_is_read_as_a_clients_is_and_an_address_is_its_own_answer(make_rig: MakeRig) -> None:
+    ears = Ears()
+    session = session_of(make_rig(ears.entry(), lookup=lookup))
+    assert await session.resolve("FAR.Test.") == ("192.0.2.7", "2001:db8::7")
+    assert [event.name for event in ears.events] == ["far.test", "far.test"]
+    for text, address in (("::ffff:192.0.2.7", "192.0.2.7"), ("0xc0.0.2.7", "192.0.2.7"), ("[::1]", "::1")):
+        assert await session.resolve(text) == (address,)
+    for text in ("", "..", "far test", "a" * 300, "192.0.2.256", "far\0.test"):
+        with pytest.raises(NameNotFound):
+            await session.resolve(text)
+    assert len(ears.events) == 2
+
+
 @pytest.mark.parametrize("policy", ["closed", "open"])
 @pytest.mark.parametrize(
     ("does", "reason"),

@@ -12,6 +12,8 @@ from tests.net.wires import Peer, turns, until
 
 from doorward.net.relay import Limits
 
+STALLED_MAX = 20
+
 
 @pytest.mark.anyio
 class ReclaimContract:
@@ -62,26 +64,11 @@ class ReclaimContract:
 
     @pytest.mark.parametrize("side", SIDES)
     async def test_what_was_read_and_not_written_comes_back(self, world: World, side: str) -> None:
-        pair, sent = await stalled(world, side)
-        back = world.reclaim(pair)
-        inner, outer = Peer(_socket(back.internal_fd)), Peer(_socket(back.external_fd))
-        with inner, outer:
-            if side == "internal":
-                source, sink, held, nothing, moved = (
-                    *(inner, outer, back.to_external, back.to_internal),
-                    back.counts.bytes_sent,
-                )
-            else:
-                source, sink, held, nothing, moved = (
-                    *(outer, inner, back.to_internal, back.to_external),
-                    back.counts.bytes_received,
-                )
-            assert nothing == b""
-            assert held == sent[moved : moved + len(held)]
-            assert held, "nothing was on its way: this test shows nothing"
-            pair.peer(side).finish()
-            got, _ = await asyncio.gather(pair.other(side).read(len(sent)), _carry(held, source, sink))
-        assert digest(got) == digest(sent)
+        # A relay may have got rid of everything that it had read; then there is nothing to see.
+        for _ in range(STALLED_MAX):
+            if await _taken_back(world, side):
+                return
+        raise AssertionError("nothing was ever on its way: this test shows nothing")
 
     async def test_bulk_both_ways_taken_back_again_and_again_arrives_unchanged(self, world: World) -> None:
         pair = world.pair(buffer_bytes=64 * 1024)
@@ -121,6 +108,26 @@ class ReclaimContract:
         await until(lambda: sum(world.relay.counts(pair.id) or ()) > 0)
         world.hand_over_again(pair)
         assert await pair.server.read(5000) == bytes(5000)
+
+
+async def _taken_back(world: World, side: str) -> bool:
+    """Stall a pair, take it back, carry on by hand: nothing is lost. Whether anything was on its way."""
+    pair, sent = await stalled(world, side)
+    back = world.reclaim(pair)
+    inner, outer = Peer(_socket(back.internal_fd)), Peer(_socket(back.external_fd))
+    with inner, outer:
+        if side == "internal":
+            source, sink, held, nothing = inner, outer, back.to_external, back.to_internal
+            moved = back.counts.bytes_sent
+        else:
+            source, sink, held, nothing = outer, inner, back.to_internal, back.to_external
+            moved = back.counts.bytes_received
+        assert nothing == b""
+        assert held == sent[moved : moved + len(held)]
+        pair.peer(side).finish()
+        got, _ = await asyncio.gather(pair.other(side).read(len(sent)), _carry(held, source, sink))
+    assert digest(got) == digest(sent)
+    return bool(held)
 
 
 def _socket(fd: int) -> socket.socket:

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from tests.policy.reference import INPUTS, RULES, reference_judge
 
 from doorward.policy.guard import guard
-from doorward.policy.model import UNKNOWN, Action, Inputs, PortRange, Rule
+from doorward.policy.model import TRANSPORTS, UNKNOWN, Action, Inputs, PortRange, Rule, Transport
 from doorward.policy.routes import NO_ROUTE, Chosen, Route, Routes
 
 ASKED: Final = Inputs(
@@ -75,6 +75,25 @@ def test_an_address_that_is_not_known_yet_matches_no_network() -> None:
     routes = Routes([route("network", "corp", to_networks=(ip_network("0.0.0.0/0"),))])
     assert routes.choose(ASKED._replace(address=UNKNOWN)) == NO_ROUTE
     assert routes.choose(ASKED).route == "network"
+
+
+def test_a_peer_that_is_waited_for_takes_the_first_route_for_it_or_for_its_port_outward() -> None:
+    everything = route("everything", "corp")
+    every = {transport: PortRange(transport, 1, 65_535) for transport in TRANSPORTS}
+    cases: list[tuple[Transport, Transport, Transport]] = [("tcp-in", "tcp", "udp"), ("udp-in", "udp", "tcp")]
+    for inward, outward, other in cases:
+        asked = ASKED._replace(transport=inward)
+        assert Routes([everything]).choose_inbound(asked).route == "everything"
+        for word in (inward, outward):
+            near = route("near", "direct", ports=(every[word],))
+            assert Routes([near, everything]).choose_inbound(asked).route == "near"
+            assert Routes([everything, near]).choose_inbound(asked).route == "everything"
+        assert Routes([route("near", "direct", ports=(every[other],))]).choose_inbound(asked) == NO_ROUTE
+
+
+def test_a_route_for_peers_that_are_waited_for_leads_nothing_outward() -> None:
+    near = route("near", "direct", ports=(PortRange("tcp-in", 1, 65_535),))
+    assert Routes([near, route("everything", "corp")]).choose(ASKED).route == "everything"
 
 
 def test_guards_do_not_matter() -> None:

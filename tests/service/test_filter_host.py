@@ -30,6 +30,7 @@ from doorward.api import (
     TimedOut,
 )
 from doorward.engine.engine import Engine
+from doorward.engine.supervision import Watchdog
 from doorward.service.filter_host import FilterHost
 from doorward.service.operational_log import make_logger
 
@@ -43,7 +44,8 @@ class Host:
     def __init__(self, rig: Rig | None = None, name: str = "mine") -> None:
         self._rig = rig
         self._told = io.StringIO()
-        self.host = FilterHost(entry(Plugin(name, [])), make_logger(self._told), self._engine)
+        watchdog = Watchdog(5.0) if rig is None else rig.watchdog
+        self.host = FilterHost(entry(Plugin(name, [])), make_logger(self._told), self._engine, watchdog)
         self.firewall: Firewall = self.host  # as the filter sees it
 
     def lines(self) -> list[dict[str, Any]]:
@@ -111,6 +113,50 @@ async def test_what_a_task_raises_is_logged_and_nothing_more() -> None:
         "adding",
         "ValueError: a mistake",
     )
+
+
+async def test_a_busy_task_is_interrupted_and_those_that_it_has_started_end_with_the_filter(
+    make_rig: MakeRig,
+) -> None:
+    mine, ended = Host(make_rig(stall_s=0.05)), asyncio.Event()
+
+    async def child() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    children: list[asyncio.Task[None]] = []
+
+    async def busy() -> None:
+        children.append(asyncio.get_running_loop().create_task(child()))
+        await asyncio.sleep(0)
+        while True:
+            pass
+
+    mine.firewall.spawn(busy(), name="counting")
+    await wait_for(lambda: bool(mine.lines()), "its line")
+    [line] = mine.lines()
+    assert (line["task"], line["error"].split(":")[0]) == ("counting", "FilterStalled")
+    await mine.host.close()
+    await wait_for(ended.is_set, "its child")
+
+
+async def test_a_task_that_will_not_be_cancelled_is_given_up(make_rig: MakeRig) -> None:
+    mine = Host(make_rig())
+
+    async def stubborn() -> None:
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                continue
+
+    mine.firewall.spawn(stubborn(), name="stubborn")
+    await asyncio.sleep(0)
+    async with asyncio.timeout(2):
+        await mine.host.close()
+    assert [line["task"] for line in mine.lines()] == ["stubborn"]
 
 
 async def test_blocking_functions_run_in_another_thread() -> None:

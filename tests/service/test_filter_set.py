@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.engine.rig import Rig
 from tests.entry.filters import NOT_STARTING, TELL
 
 from doorward.config.loading import load
 from doorward.config.model import Configuration, FilterSetting
 from doorward.engine.association import FilterEntry
 from doorward.engine.engine import Engine
+from doorward.engine.supervision import Watchdog
 from doorward.service.filter_set import FilterSet
 from doorward.service.filters import FilterNotLoaded
 
@@ -49,11 +53,11 @@ def configuration(home: Path, **files: str) -> Configuration:
     return load(home / "doorward.toml")
 
 
-def filter_set(told: Told, *extra: FilterSetting) -> FilterSet:
+def filter_set(told: Told, *extra: FilterSetting, watchdog: Watchdog | None = None) -> FilterSet:
     def no_engine() -> Engine:
         raise AssertionError("none of these filters opens anything")
 
-    return FilterSet(told, extra, no_engine)
+    return FilterSet(told, extra, no_engine, watchdog or Watchdog(5.0))
 
 
 def tell(version: int) -> str:
@@ -148,7 +152,7 @@ async def test_one_that_does_not_come_to_start_is_given_up(tmp_path: Path) -> No
     ("what", "error"),
     [
         ("raise KeyError(1)", "KeyError"),
-        ("raise SystemExit(1)", "SystemExit"),
+        ("raise SystemExit(1)", "FilterFailed"),
         ("await asyncio.Event().wait()", "TimeoutError"),
     ],
 )
@@ -162,6 +166,26 @@ async def test_one_that_does_not_stop_in_order_is_logged_and_the_rest_stop(
     filters.commit([])
     await filters.stop_unused((), settings)
     assert told.lines == ["started 1", f"a filter failed to stop: bad {error}", "stopped 1"]
+
+
+@pytest.mark.parametrize("when", ["start(self, firewall)", "stop(self)"])
+async def test_one_that_holds_the_loop_to_start_or_to_stop_is_interrupted(
+    tmp_path: Path, make_rig: Callable[..., Rig], when: str
+) -> None:
+    told = Told()
+    filters = filter_set(told, watchdog=make_rig(stall_s=0.05).watchdog)
+    busy = BAD_END.format("while True: pass").replace("stop(self)", when)
+    settings = configuration(tmp_path, good=tell(1), busy=busy)
+    settings = replace(settings, limits=replace(settings.limits, event_timeout_s=5.0))
+    if when.startswith("start"):
+        with pytest.raises(FilterNotLoaded, match="held the loop"):
+            await filters.prepare(settings)
+        assert told.lines == ["started 1", "stopped 1"]
+    else:
+        filters.commit(await filters.prepare(settings))
+        filters.commit([])
+        await filters.stop_unused((), settings)
+        assert told.lines == ["started 1", "stopped 1", "a filter failed to stop: busy FilterStalled"]
 
 
 async def test_filters_of_the_command_line_come_after_those_of_the_policy_and_stay(tmp_path: Path) -> None:

@@ -93,6 +93,9 @@ def test_cut_off_anywhere_it_is_no_request_unless_the_rest_is_options() -> None:
         packet(READ, b"f", b"octet", b"blksize"),
         packet(READ, b"f", b"octet", b"", b"512"),
         packet(READ, b"f", b"octet", b"blksize", b""),
+        packet(READ, b"f", b"octet", b"", b"multicast"),
+        packet(READ, b"multicast", b""),
+        packet(READ, b"f", b"octet", b"x", b"multicast", b"", b""),
         packet(READ, b"f" * (REQUEST_BYTES_MAX - 8), b"octet"),
     ],
 )
@@ -129,9 +132,10 @@ def test_an_option_is_given_once() -> None:
     assert isinstance(outcome(packet(READ, b"f", b"octet", long + b"1", b"1", long + b"2", b"2")), Request)
 
 
-def test_data_for_a_group_is_refused_with_an_answer() -> None:
+@pytest.mark.parametrize("value", [b"", b","])
+def test_data_for_a_group_is_refused_with_an_answer(value: bytes) -> None:
     with pytest.raises(ProtocolError) as caught:
-        read_request(packet(READ, b"f", b"octet", b"Multicast", b","))
+        read_request(packet(READ, b"f", b"octet", b"Multicast", value))
     assert caught.value.reason == "tftp_multicast"
     assert caught.value.reply == b"\0\5\0\x08Refused by the firewall: tftp_multicast\0"
 

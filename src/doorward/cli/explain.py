@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import click
 
-from doorward.api.errors import DoorwardError
+from doorward.api.errors import DoorwardError, UpstreamNoBind, UpstreamNoUdp
 from doorward.api.events import EventKind
 from doorward.api.filters import ClientKind
 from doorward.cli.common import fail, policy_option, read_policy
@@ -25,7 +25,7 @@ from doorward.net.own_addresses import OwnAddresses
 from doorward.net.resolve import Resolver
 from doorward.policy.address import canonical
 from doorward.policy.model import INBOUND, UNKNOWN, Decision, Inputs, Transport, Tried, Unknown
-from doorward.policy.routes import Chosen
+from doorward.policy.routes import DIRECT, Chosen
 from doorward.service.filters import FilterNotLoaded, load_filters
 from doorward.wire.printable import printable
 
@@ -146,8 +146,19 @@ def _filters(configuration: Configuration, destination: Destination, decision: D
 
 
 def _way(configuration: Configuration, decision: Decision) -> Chosen | None:
-    """By which upstreams an allowed connection would go; None where there is no such question."""
-    return configuration.routes.choose(decision.inputs) if configuration.routes and decision.allowed else None
+    """By which upstreams it would go; None where there is no such question."""
+    if not configuration.routes or not _goes_on(decision):
+        return None
+    inbound = decision.inputs.transport in INBOUND
+    routes = configuration.routes
+    return routes.choose_inbound(decision.inputs) if inbound else routes.choose(decision.inputs)
+
+
+def _stopped(way: Chosen | None, transport: Transport) -> str | None:
+    """Why the engine refuses what the rules allow: neither datagrams nor waiting goes through an upstream."""
+    if way is None or transport == "tcp" or way.via[0] == DIRECT:
+        return None
+    return UpstreamNoBind.slug if transport in INBOUND else UpstreamNoUdp.slug
 
 
 def _goes_on(decision: Decision) -> bool:
@@ -171,6 +182,7 @@ def _as_json(
         "filters": filters,
         "via": list(way.via) if way is not None else None,
         "route": way.route if way is not None else None,
+        "stopped": _stopped(way, best.decision.inputs.transport),
         "judgements": [
             {
                 "address": None
@@ -210,7 +222,9 @@ def _show(
         click.echo(f"\nfilters that would join: {', '.join(filters) or 'none'}")
     if (way := _way(configuration, _best(explained).decision)) is not None:
         why = "no route matches" if way.route is None else f'route "{printable(way.route)}"'
-        click.echo(f"way: {', then '.join(way.via)} ({why})")
+        stopped = _stopped(way, inputs.transport)
+        but = "" if stopped is None else f": refused, {stopped}; no upstream does this for us"
+        click.echo(f"way: {', then '.join(way.via)} ({why}){but}")
 
 
 def _show_one(configuration: Configuration, one: Explained, *, several: bool) -> None:

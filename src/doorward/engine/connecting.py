@@ -142,7 +142,7 @@ async def dial_out(engine: Engine, connection: Connection, source: SocketName | 
     carrier: Carrier
     if ruling.ways is not None and source is not None:
         for decision in addresses.values():
-            ruling.ways.expect_direct(decision.inputs._replace(transport="tcp-in"))
+            ruling.ways.expect_direct(decision.inputs, bound=True)
     if ruling.ways is None or source is not None:
         carrier, address = await dial(engine.poller, tuple(addresses), connection.port, timeout_s, source)
     else:

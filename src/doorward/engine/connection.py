@@ -26,9 +26,11 @@ from doorward.api.errors import (
     slug_or,
 )
 from doorward.api.events import EventKind
+from doorward.api.filters import DataFilter
 from doorward.engine.association import FilterEntry, Way
+from doorward.engine.at_work import AT_WORK
 from doorward.engine.chain import Attached
-from doorward.engine.extra import Extra, checked_name, client_name
+from doorward.engine.extra import Extra, checked_name, client_name, copied_filter
 from doorward.engine.grants import cancel_all
 from doorward.engine.operation import ATTACHABLE, DENIABLE, Handling, Operation
 from doorward.engine.outcome import End, Refusal
@@ -37,7 +39,7 @@ from doorward.net.leg import Leg
 from doorward.policy.model import Action, Decision, Verdict
 
 if TYPE_CHECKING:
-    from doorward.api.filters import DataFilter, SessionFilter
+    from doorward.api.filters import SessionFilter
     from doorward.api.ip_filter import IpFilter
     from doorward.api.sockets import SocketName
     from doorward.engine.engine import Engine
@@ -234,7 +236,7 @@ class Connection:
         self._expect_alive()
         if ConnectionFlags.EMULATED in self.flags:
             raise BadContext("an emulated connection has no peers to filter")
-        self.extra.ip_filter = None if ip_filter is None else ip_filter.clone()
+        self.extra.ip_filter = copied_filter(ip_filter)
 
     def attach_data_filter(
         self, data_filter: DataFilter, priority: Priority | None = None, context: object = None
@@ -320,7 +322,7 @@ class Connection:
 
     def set_buffer_size(self, bytes_max: int) -> None:
         """See the contract."""
-        if not 0 < bytes_max <= BUFFER_BYTES_MAX:
+        if type(bytes_max) is not int or not 0 < bytes_max <= BUFFER_BYTES_MAX:
             raise BadArgument(f"a buffer of {bytes_max} bytes; 1 to {BUFFER_BYTES_MAX} are possible")
         self.extra.buffer_size = bytes_max
         for side in (self.internal, self.external):
@@ -378,12 +380,19 @@ class Connection:
 
     def _in_handler(self, kinds: frozenset[EventKind]) -> Handling:
         self._expect_alive()
-        if self.handling is None or self.handling.kind not in kinds:
+        handling = self.handling
+        if handling is None or handling.kind not in kinds or AT_WORK.get() is not handling.entry:
             legal = ", ".join(sorted(f"on_{kind}" for kind in kinds))
             raise BadContext(f"legal only inside {legal}")
-        return self.handling
+        return handling
 
 
 def _attached(data_filter: DataFilter, priority: Priority | None, context: object, name: str) -> Attached:
+    """Raises BadArgument: a class in place of an object, for one."""
+    if not isinstance(data_filter, DataFilter):
+        raise BadArgument(f"{data_filter!r:.80} is no data filter")
+    place = data_filter.priority if priority is None else priority
+    if not isinstance(place, Priority):
+        raise BadArgument(f"{place!r:.80} is no priority")
     data_filter.context = context
-    return Attached(data_filter.priority if priority is None else priority, data_filter, name)
+    return Attached(place, data_filter, name)

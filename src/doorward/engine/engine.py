@@ -231,6 +231,7 @@ class Engine:
             return
         if connection.relay_id is not None:
             connection.killed_as = how
+            connection.release()  # now, and not when the relay has said that it is done
             self.relay.kill(connection.relay_id)
             return
         if not connection.opened:

@@ -9,10 +9,10 @@ import ipaddress
 from typing import TYPE_CHECKING, Protocol
 
 from doorward.api.errors import BadArgument
+from doorward.api.ip_filter import IpFilter
 from doorward.policy.address import canonical
 
 if TYPE_CHECKING:
-    from doorward.api.ip_filter import IpFilter
     from doorward.api.sockets import SocketName
     from doorward.engine.association import FilterEntry
     from doorward.engine.chain import Attached
@@ -98,6 +98,13 @@ def checked_name(name: SocketName) -> SocketName:
     if not 0 <= port <= 65_535:
         raise BadArgument(f"{port} is no port")
     return address, port
+
+
+def copied_filter(ip_filter: IpFilter | None) -> IpFilter | None:
+    """What a filter gives is copied, so that later changes do not count. Raises BadArgument: a text, for one."""
+    if ip_filter is None or isinstance(ip_filter, IpFilter):
+        return None if ip_filter is None else ip_filter.clone()
+    raise BadArgument(f"{ip_filter!r:.80} is no IP filter")
 
 
 def client_name(session: Session, name: SocketName) -> SocketName:

@@ -64,7 +64,7 @@ class Promise:
         """Raises Terminating after the end of session or parent, OutOfResources, BadArgument."""
         if session.ended:
             raise Terminating("the session has ended")
-        if parent is not None and parent.end is not None:
+        if parent is not None and (parent.end is not None or parent.killed_as is not None):
             raise Terminating("the parent connection has ended")
         if timeout_s is not None and not 0 < timeout_s <= TIMEOUT_S_MAX:
             raise BadArgument(f"a grant of {timeout_s:g} s; above 0 and up to {TIMEOUT_S_MAX:g} are possible")
@@ -276,11 +276,13 @@ def connect_promise(
 ) -> ConnectPromise:
     """One that nobody can find yet. Raises as `api.Session.allow_connect`."""
     parsed = _address(address)
+    if transport not in ("tcp", "udp"):
+        raise BadArgument(f"{transport!r:.80} is neither tcp nor udp")
     if not 0 < ports.first <= ports.last <= 65_535:
         raise BadArgument(f"{ports.first} to {ports.last} are no ports")
     grants = session.engine.grants
     parent = offer.parent
-    if parent is None or parent.peer != parsed:
+    if parent is None or parent.peer != parsed or parent.emulator is not None:  # whose peer may be invented
         guarded = guard(parsed, own=is_leading_to(parsed, session.engine.own_addresses.is_own))
         if guarded is not None:
             raise BadArgument(f"{address} is guarded ({guarded.label}), and not the parent's own peer")

@@ -32,7 +32,7 @@ from doorward.engine.judgement import judge
 from doorward.engine.supervision import Holder
 from doorward.engine.target import target_of
 from doorward.net.resolve import ADDRESSES_MAX
-from doorward.policy.address import BadHost, canonical
+from doorward.policy.address import BadHost, canonical, parse_host
 from doorward.policy.model import Decision, IPAddress, PortRange, Protocols, Verdict
 
 if TYPE_CHECKING:
@@ -76,6 +76,27 @@ async def look_up_name(
     if not question.entries:
         return await engine.resolver.resolve(name)
     return tuple(map(_parsed, await question.answer(ask)))
+
+
+async def look_up_host(engine: Engine, session: Session, host: str) -> tuple[str, ...]:
+    """What a filter asks for in a session's name: as a client's name is read, and an address is its own answer.
+
+    Raises as `look_up_name`, NameNotFound for what can be no name.
+    """
+    session.expect_alive()
+    meant = meant_host(host)
+    if not isinstance(meant, str):
+        return (str(meant),)
+    return tuple(map(str, await look_up_name(engine, session, None, meant)))
+
+
+def meant_host(host: str) -> str | IPAddress:
+    """The name or address that a filter wrote. Raises NameNotFound for what can be neither."""
+    try:
+        meant = parse_host(host)
+    except BadHost as error:
+        raise NameNotFound(error.detail, side=Side.OURS) from None
+    return meant if isinstance(meant, str) else canonical(meant)
 
 
 async def look_up_address(engine: Engine, session: Session, address: str) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from doorward.api.contracts import GRANT_TIMEOUT_S, SessionFlags
 from doorward.api.errors import NotFound, OutOfResources, Side, Terminating
 from doorward.engine.containment import contained
 from doorward.engine.grants import Making, Offer, Ports, cancel_all, own, promise_connect, promise_factory
-from doorward.engine.lookup import check_access, look_up_address, look_up_name
+from doorward.engine.lookup import check_access, look_up_address, look_up_host
 from doorward.engine.ports.wanted import Wanted
 from doorward.engine.sockets.kept import end_all
 from doorward.engine.sockets.network_socket import network_socket
@@ -132,7 +132,7 @@ class Session:
 
     async def resolve(self, name: str) -> tuple[str, ...]:
         """See the contract."""
-        return tuple(map(str, await look_up_name(self.engine, self, None, name)))
+        return await look_up_host(self.engine, self, name)
 
     async def resolve_address(self, address: str) -> tuple[str, ...]:
         """See the contract."""

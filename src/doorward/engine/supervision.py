@@ -83,12 +83,13 @@ class Supervisor:
 
 
 class Holder:
-    """What belongs to one connection's filters: the tasks they started."""
+    """What belongs to one connection's filters, or to a filter itself: the tasks they started."""
 
-    __slots__ = ("ended", "tasks")
+    __slots__ = ("ended", "tasks", "tasks_max")
 
-    def __init__(self) -> None:
+    def __init__(self, tasks_max: int = ADOPTED_MAX) -> None:
         self.tasks: set[asyncio.Task[Any]] = set()
+        self.tasks_max = tasks_max
         self.ended = False
 
     def adopt(self, task: asyncio.Task[Any]) -> None:
@@ -96,9 +97,9 @@ class Holder:
         if self.ended:
             task.cancel()
             raise Terminating("this connection has ended")
-        if len(self.tasks) >= ADOPTED_MAX:
+        if len(self.tasks) >= self.tasks_max:
             task.cancel()
-            raise FilterFailed(f"more than {ADOPTED_MAX} tasks at once")
+            raise FilterFailed(f"more than {self.tasks_max} tasks at once")
         self.tasks.add(task)
         task.add_done_callback(self._ended)
 

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from doorward.policy.address import forms
 from doorward.policy.candidates import UNSURE, Candidates
 from doorward.policy.evaluation import Prepared
-from doorward.policy.model import UNKNOWN, Action, Inputs, IPNetwork, Rule
+from doorward.policy.model import INBOUND, UNKNOWN, Action, Inputs, IPNetwork, Rule
 from doorward.policy.networks import AddressSet
 
 DIRECT: Final = "direct"
@@ -49,13 +49,26 @@ class Routes:
         self._candidates = Candidates(rules)
         sets: dict[tuple[IPNetwork, ...], AddressSet] = {}
         self._prepared = tuple(Prepared(rule, sets) for rule in rules)
-        self._chosen = tuple(Chosen(route.via, route.rule.name) for route in self.routes)
+        self._chosen = (*(Chosen(route.via, route.rule.name) for route in self.routes), NO_ROUTE)
 
     def __bool__(self) -> bool:
         return bool(self.routes)
 
     def choose(self, inputs: Inputs) -> Chosen:
         """The way for what was allowed; never an exception."""
+        return self._chosen[self._first(inputs)]
+
+    def choose_inbound(self, inputs: Inputs) -> Chosen:
+        """The way of a peer that is waited for: of the first route for it, or for the same port outward.
+
+        So a route for everything means these, too, and one for `tcp-in` before it takes them out again.
+        """
+        assert inputs.transport in INBOUND
+        outward = inputs._replace(transport="tcp" if inputs.transport == "tcp-in" else "udp")
+        return self._chosen[min(self._first(inputs), self._first(outward))]
+
+    def _first(self, inputs: Inputs) -> int:
+        """The place of the first route that matches, one behind the last if none does."""
         client_forms = forms(inputs.client)
         address_forms = UNKNOWN if inputs.address is UNKNOWN else forms(inputs.address)
         for code in self._candidates.of(inputs, client_forms, address_forms):
@@ -66,5 +79,5 @@ class Routes:
                 user = inputs.user
                 if not isinstance(user, str) or not prepared.lists(user, inputs.groups):
                     continue
-            return self._chosen[code >> 1]
-        return NO_ROUTE
+            return code >> 1
+        return len(self.routes)

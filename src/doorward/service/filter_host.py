@@ -11,15 +11,16 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
-from doorward.api.errors import BadArgument, NameNotFound, OutOfResources, Side, Terminating, TimedOut
+from doorward.api.errors import BadArgument, OutOfResources, Side, Terminating, TimedOut
 from doorward.api.ip_filter import IpFilter
 from doorward.engine.at_work import as_work_of
+from doorward.engine.lookup import meant_host
 from doorward.engine.sockets.kept import end_those_of
 from doorward.engine.sockets.network_socket import system_socket
 from doorward.engine.sockets.tls_socket import accept_over, connect_over
-from doorward.engine.supervision import Supervisor
+from doorward.engine.supervision import Holder, Supervisor, Watchdog, Watched
 from doorward.engine.system import NOBODY
-from doorward.policy.address import BadHost, canonical, parse_host
+from doorward.policy.address import canonical
 from doorward.service.alerts import Alerts, plain
 from doorward.service.blocking import BlockingCalls
 from doorward.service.tls_files import TLSContexts, Wanted
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STOP_TIMEOUT_S: Final = 5.0
+# Tasks that a filter's own tasks have started, at once: as many as it may have sockets.
+TASKS_MAX: Final = 1_024
 HANDSHAKE_TIMEOUT_S_MAX: Final = 300.0
 # The rest of the table is for clients, whatever a filter forgets to close.
 SESSIONS_SHARE: Final = 0.5
@@ -45,12 +48,16 @@ LOOK_AT_MIN: Final = 64
 class FilterHost:
     """See `api.Firewall`."""
 
-    def __init__(self, entry: FilterEntry, log: Any, engine: Callable[[], Engine]) -> None:
+    def __init__(
+        self, entry: FilterEntry, log: Any, engine: Callable[[], Engine], watchdog: Watchdog
+    ) -> None:
         """`engine` is asked when something is opened: a filter may be made before there is one."""
         self._entry = entry
         self._name = name = entry.name
         self._log = log
         self._engine = engine
+        self._watchdog = watchdog
+        self._holder = Holder(TASKS_MAX)
         self._tasks = Supervisor(self._task_failed)
         self._blocking = BlockingCalls(name)
         self._alerts = Alerts(name, log, time.monotonic)
@@ -137,12 +144,9 @@ class FilterHost:
     async def resolve(self, name: str) -> tuple[str, ...]:
         """See `api.Firewall`."""
         self._expect_alive()
-        try:
-            meant = parse_host(name)
-        except BadHost as error:
-            raise NameNotFound(error.detail, side=Side.OURS) from None
+        meant = meant_host(name)
         if not isinstance(meant, str):
-            return (str(canonical(meant)),)
+            return (str(meant),)
         return tuple(map(str, await self._engine().resolver.resolve(meant)))
 
     async def resolve_address(self, address: str) -> tuple[str, ...]:
@@ -155,7 +159,7 @@ class FilterHost:
         if self._closed:
             coroutine.close()
             self._expect_alive()
-        self._tasks.spawn(as_work_of(self._entry, coroutine), name=name)
+        self._tasks.spawn(self._watched(coroutine), name=name)
 
     async def run_blocking(self, call: Callable[..., T], *arguments: object) -> T:
         """See `api.Firewall`. Raises OutOfResources for too many at once."""
@@ -169,10 +173,19 @@ class FilterHost:
         """See `api.Firewall`."""
         self._alerts.alert(name, fields)
 
+    async def run(self, call: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """The filter's own `start` or `stop`. Raises what it raises, FilterStalled if it holds the loop."""
+
+        async def calling() -> None:
+            await call()
+
+        await self._watched(calling())
+
     async def close(self) -> None:
         """End what the filter has started, opened and made. Idempotent."""
         self._closed = True
         await self._tasks.close(STOP_TIMEOUT_S)
+        self._holder.end()
         self._blocking.close()
         end_those_of(self._entry.application_filter)
         for session in (self._own_session, *self._sessions):
@@ -187,6 +200,10 @@ class FilterHost:
                 return await self._contexts.get(wanted)
         except TimeoutError:
             raise TimedOut("the files for TLS could not be read in time", side=Side.OURS) from None
+
+    def _watched(self, coroutine: Coroutine[Any, Any, None]) -> Watched[None]:
+        """A busy loop in there costs the task and not the firewall."""
+        return Watched(self._watchdog, self._holder, as_work_of(self._entry, coroutine))
 
     def _expect_alive(self) -> None:
         if self._closed:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from doorward.api.filters import ApplicationFilter
 from doorward.config.model import Configuration, FilterSetting
 from doorward.engine.association import FilterEntry
-from doorward.engine.at_work import as_work_of
 from doorward.service.filter_host import FilterHost
 from doorward.service.filters import FilterNotLoaded, LoadedFilter, load_filters
 
 if TYPE_CHECKING:
     from doorward.engine.engine import Engine
+    from doorward.engine.supervision import Watchdog
 
 
 class FilterSet:
     """Loads, starts and stops. `extra` are filters named on the command line, after those of the policy file."""
 
-    def __init__(self, log: Any, extra: Sequence[FilterSetting], engine: Callable[[], Engine]) -> None:
+    def __init__(
+        self, log: Any, extra: Sequence[FilterSetting], engine: Callable[[], Engine], watchdog: Watchdog
+    ) -> None:
+        self._watchdog = watchdog
         self._log = log
         self._engine = engine
         self._hosts: dict[ApplicationFilter, FilterHost] = {}
@@ -43,10 +47,11 @@ class FilterSet:
         started: list[LoadedFilter] = []
         for loaded in _without(wanted, self.loaded):
             application_filter = loaded.entry.application_filter
-            host = self._hosts[application_filter] = FilterHost(loaded.entry, self._log, self._engine)
+            host = FilterHost(loaded.entry, self._log, self._engine, self._watchdog)
+            self._hosts[application_filter] = host
             try:
                 async with asyncio.timeout(configuration.limits.event_timeout_s):
-                    await as_work_of(loaded.entry, application_filter.start(host))
+                    await host.run(partial(application_filter.start, host))
             except (Exception, SystemExit, KeyboardInterrupt) as error:
                 await self._hosts.pop(application_filter).close()
                 await self.stop(started, configuration)
@@ -71,14 +76,15 @@ class FilterSet:
     async def stop(self, filters: Sequence[LoadedFilter], configuration: Configuration) -> None:
         """Stop filters; what one raises is logged."""
         for loaded in filters:
+            host = self._hosts.pop(loaded.entry.application_filter, None)
+            if host is None:
+                continue
             try:
                 async with asyncio.timeout(configuration.limits.event_timeout_s):
-                    await loaded.entry.application_filter.stop()
+                    await host.run(loaded.entry.application_filter.stop)
             except (Exception, SystemExit, KeyboardInterrupt) as error:
                 self._log.error("a filter failed to stop", filter=loaded.setting.name, error=error)
-            host = self._hosts.pop(loaded.entry.application_filter, None)
-            if host is not None:
-                await host.close()
+            await host.close()
 
 
 def _without(some: Sequence[LoadedFilter], others: Sequence[LoadedFilter]) -> list[LoadedFilter]:

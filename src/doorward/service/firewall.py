@@ -66,7 +66,7 @@ class Firewall:
         self.poller = Poller(loop)
         self.watchdog = Watchdog(limits.filter_stall_s)
         self.store = RecordStore(configuration.log, on_event=self._store_event)
-        self.filters = FilterSet(log, extra_filters, lambda: self.engine)
+        self.filters = FilterSet(log, extra_filters, lambda: self.engine, self.watchdog)
         self.authenticator = Authenticator(configuration.users, loop.time)
         self.engine = Engine(
             poller=self.poller,

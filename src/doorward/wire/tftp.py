@@ -27,6 +27,7 @@ BAD_OPTION: Final = "tftp_bad_option"
 MULTICAST: Final = "tftp_multicast"
 
 _TEXT: Final = re.compile(rb"[^\x00-\x1f\x7f]+")
+_GROUP: Final = b"multicast"  # RFC 2090: the one option that a client gives without a value
 _NUMBER: Final = re.compile(rb"[0-9]{1,19}")
 # The values that each option may have (RFC 2348, RFC 2349, RFC 7440). Of others the server says what it makes of them.
 _VALUES: Final[Mapping[str, tuple[int, int]]] = {
@@ -91,7 +92,7 @@ def read_request(packet: bytes) -> Request:
     *texts, rest = packet[2:].split(b"\0")
     if rest or len(texts) < 2 or len(texts) % 2:
         raise ProtocolError(BAD_REQUEST, f"{len(texts)} whole texts, and {len(rest)} bytes more")
-    if not all(map(_TEXT.fullmatch, texts)):
+    if not all(_TEXT.fullmatch(text) or _is_group(texts, place) for place, text in enumerate(texts)):
         raise ProtocolError(BAD_REQUEST, "an empty text, or control characters")
     file, mode = texts[0], printable(texts[1].lower())
     if mode not in MODES:
@@ -104,13 +105,18 @@ def error_packet(code: ErrorCode, message: str) -> bytes:
     return bytes((0, Opcode.ERROR, 0, code)) + message.encode("ascii") + b"\0"
 
 
+def _is_group(texts: list[bytes], place: int) -> bool:
+    """Whether this is the empty value with which a client asks for a group's address."""
+    return not texts[place] and place > 2 and place % 2 == 1 and texts[place - 1].lower() == _GROUP
+
+
 def _options(texts: list[bytes]) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for raw, value in zip(texts[::2], texts[1::2], strict=True):
         name = raw.lower().decode("latin-1")
         if name in found:
             raise ProtocolError(BAD_OPTION, f"{printable(raw)} is given twice")
-        if name == "multicast":
+        if raw.lower() == _GROUP:
             reply = error_packet(ErrorCode.OPTIONS_REFUSED, f"Refused by the firewall: {MULTICAST}")
             raise ProtocolError(MULTICAST, "data for a group goes where nobody sees it", reply=reply)
         if name in _VALUES:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import ip_network
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
@@ -17,8 +18,11 @@ from doorward.api import (
     Scope,
 )
 from doorward.api.ip_filter import IpFilter
+from doorward.config.model import Upstream
 from doorward.engine.connection import Connection
+from doorward.net.upstream.ways import Ways
 from doorward.policy.model import Action, Rule
+from doorward.policy.routes import Route, Routes
 
 pytestmark = pytest.mark.anyio
 
@@ -72,6 +76,22 @@ async def test_a_port_for_anybody_judges_each_who_comes(make_rig: MakeRig) -> No
     assert await here.visit(port.name).is_reset()
     assert (await here.record_of("accept")).reason == "guarded_loopback"
     rig.engine.ruling = rig.ruling([], RULES)
+    here.visit(port.name)
+    await here.came()
+
+
+async def test_who_is_reached_through_an_upstream_cannot_come_straight_to_us(make_rig: MakeRig) -> None:
+    rig = make_rig(rules=[PEERS_RULE])
+    here = Visits(rig)
+    _, port = await here.open(None)
+    far = Rule("far", Action.ALLOW, to_networks=(ip_network("127.0.0.2/32"),))
+    corp = Upstream("corp", "socks5", ip_address("127.0.0.1"), 1)
+    routes = Routes([Route(far, ("corp",))])
+    ways = Ways(rig.poller, rig.resolver, routes, {"corp": corp})
+    rig.engine.ruling = replace(rig.ruling([], [PEERS_RULE]), ways=ways)
+    assert await here.visit(port.name, "127.0.0.2").is_reset()
+    turned_away = await here.record_of("accept")
+    assert (turned_away.action, turned_away.reason) == ("deny", "upstream_no_bind")
     here.visit(port.name)
     await here.came()
 

@@ -257,6 +257,8 @@ async def test_a_client_has_so_many_ports_and_no_more(make_rig: MakeRig) -> None
         ({"address": "192.0.2.1"}, AddressInUse),
         ({"timeout_s": 0.0}, BadArgument),
         ({"timeout_s": None}, BadArgument),
+        ({"ip_filter": CLIENT}, BadArgument),
+        ({"transport": "sctp"}, BadArgument),
     ],
 )
 async def test_what_cannot_be_meant_is_refused_and_leaves_nothing(
@@ -372,6 +374,10 @@ async def test_a_run_of_datagram_ports(make_rig: MakeRig) -> None:
     made = await here.session.bind_for_client((CLIENT, 4000), transport="udp", address=CLIENT, count=4)
     ports = [c.external_socket_name[1] for c in made]
     assert ports == list(range(ports[0], ports[0] + 4))
+    assert rig.engine.grants.alive == 4
+    for connection in made:
+        connection.kill()
+    assert rig.engine.grants.alive == 0
 
 
 def consecutive(rig: Rig, count: int) -> list[Server]:

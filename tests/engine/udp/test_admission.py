@@ -91,6 +91,31 @@ async def test_a_destination_can_be_denied_in_its_event_alone(make_rig: MakeRig)
         kept[0].connection.attach_data_filter(DataFilter())
 
 
+async def test_what_a_filter_has_left_running_has_no_say_while_another_one_is_asked(
+    make_rig: MakeRig,
+) -> None:
+    met: list[str] = []
+    tried = asyncio.Event()
+
+    async def try_later(event: Any) -> None:
+        try:
+            event.destination.deny()
+        except BadContext as error:
+            met.append(error.reason)
+        tried.set()
+
+    async def leave(event: Any) -> None:
+        rig.engine.supervisor.spawn(try_later(event), name="left running")
+
+    async def wait(event: Any) -> None:
+        await tried.wait()
+
+    rig = make_rig(hearing([], udp_destination=leave), hearing([], udp_destination=wait))
+    udp = await begin(rig)
+    await udp.exchange(udp.far())
+    assert met == ["bad_context"]
+
+
 async def test_the_connection_itself_cannot_be_denied_there(make_rig: MakeRig) -> None:
     met: list[str] = []
 

@@ -77,6 +77,17 @@ async def test_a_port_that_the_client_had_us_bind_is_opened_to_the_server(sessio
     assert session.open == []
 
 
+@pytest.mark.parametrize("told", ["0.0.0.0", "127.0.0.1", "10.0.0.1", "::1"])
+async def test_the_server_hears_our_address_as_it_sees_it_whatever_the_client_was_told(
+    session: FakeSession, told: str
+) -> None:
+    """What the client knows a port by may be the server's own machine, or a stranger there."""
+    holes = holes_of(session)
+    session.bound.add((told, 41000))
+    assert await holes.active(at(told, 41000)) == at(OURS, 41000)
+    assert session.open == [("admit", (told, 41000), (SERVER,))]
+
+
 @pytest.mark.parametrize(
     ("endpoint", "reason"),
     [

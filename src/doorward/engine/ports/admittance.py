@@ -14,15 +14,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
+from doorward.api.errors import UpstreamNoBind
 from doorward.engine.connecting import NOT_ADMITTED, decision_of
 from doorward.engine.judgement import inputs_of
 from doorward.engine.recording import record_of_peer
 from doorward.engine.target import Target
+from doorward.policy.model import Action
 
 if TYPE_CHECKING:
     from doorward.api.ip_filter import IpFilter
     from doorward.api.sockets import SocketName
     from doorward.engine.connection import Connection
+    from doorward.engine.engine import Engine
     from doorward.engine.grants import Promise
     from doorward.net.carrier import Carrier
     from doorward.policy.model import Decision, IPAddress
@@ -101,7 +104,7 @@ class Admittance:
             return Leave(decision_of(engine, self._terms.promise, inputs), self._terms.promise)
         if self._terms.system:
             return Leave(connection.decision._replace(inputs=inputs), None)
-        return Leave(engine.ruling.policy.judge(inputs), None)
+        return Leave(_expected_direct(engine, engine.ruling.policy.judge(inputs)), None)
 
     def admits_already(self, peers: IpFilter, number: int) -> bool:
         """Whether each of these could come now. Of ranges nobody knows; one more promise does no harm."""
@@ -119,3 +122,15 @@ class Admittance:
             decision = None if leave is None else leave.decision
             record = record_of_peer(self._connection, name, decision, NOT_ADMITTED)
             self._connection.engine.recorder.append(record)
+
+
+def _expected_direct(engine: Engine, decision: Decision) -> Decision:
+    """The same, unless the way to this peer leads through an upstream: then it cannot be who comes straight to us."""
+    ways = engine.ruling.ways
+    if ways is None or not decision.allowed:
+        return decision
+    try:
+        ways.expect_direct(decision.inputs)
+    except UpstreamNoBind as error:
+        return decision._replace(action=Action.DENY, reason=error.reason)
+    return decision

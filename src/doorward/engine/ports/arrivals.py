@@ -14,10 +14,10 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
-from doorward.api.errors import BadContext, DoorwardError, NotFound, OutOfResources, Side
+from doorward.api.errors import BadArgument, BadContext, DoorwardError, NotFound, OutOfResources, Side
 from doorward.api.filters import ClientKind
 from doorward.engine.connecting import GRANTED
-from doorward.engine.extra import checked_name, client_name
+from doorward.engine.extra import checked_name, client_name, copied_filter
 from doorward.engine.judgement import inputs_of
 from doorward.engine.operation import Operation
 from doorward.engine.origin import Origin
@@ -158,6 +158,8 @@ class Arrivals:
     ) -> Promise:
         """See `api.Session`."""
         session.expect_alive()
+        if copied_filter(ip_filter) is None:
+            raise BadArgument("who may come? an IP filter must say it")
         if transport == "udp":
             return expect_peers(session, bound, ip_filter, offer)
         name = checked_name(bound)

@@ -20,7 +20,7 @@ from doorward.api.errors import (
 from doorward.api.events import EventKind
 from doorward.api.filters import ClientKind
 from doorward.engine.connecting import decision_of, expect_alive
-from doorward.engine.extra import checked_name, client_name
+from doorward.engine.extra import checked_name, client_name, copied_filter
 from doorward.engine.grants import Promise, way_of
 from doorward.engine.judgement import inputs_of
 from doorward.engine.operation import Operation
@@ -133,7 +133,7 @@ async def _bind_one(
         if wanted.client_address is not None:
             address, port = wanted.client_address
             extra.client_name = client_name(session, (address, port + index))
-        extra.ip_filter = None if wanted.ip_filter is None else wanted.ip_filter.clone()
+        extra.ip_filter = copied_filter(wanted.ip_filter)
         opening: Coroutine[Any, Any, None]
         if is_udp:
             opening = _stand_udp(engine, connection, promise, wanted, reservation)
@@ -200,6 +200,9 @@ def _end_unused(engine: Engine, connection: Connection, promise: Promise) -> Non
 
 def check_wanted(session: Session, wanted: Wanted) -> None:
     """Raises BadArgument."""
+    copied_filter(wanted.ip_filter)
+    if wanted.transport not in ("tcp", "udp"):
+        raise BadArgument(f"{wanted.transport!r:.80} is neither tcp nor udp")
     if not 1 <= wanted.ports <= COUNT_MAX:
         raise BadArgument(f"{wanted.ports} ports; 1 to {COUNT_MAX} are possible at once")
     if not 0 <= wanted.port <= 65_536 - wanted.ports:

@@ -54,9 +54,12 @@ class ClientAddress:
             self._close(destination.name)
 
     def close(self) -> None:
-        """The mapping has ended. Idempotent."""
+        """The mapping has ended, and with it what had been promised. Idempotent."""
         for name in tuple(self._sockets):
             self._close(name)
+        promise = self._mapping.connection.promise
+        if promise is not None:
+            promise.cancel()
 
     def notes(self) -> list[tuple[str, int]]:
         """What did not reach the client, and what came to its sockets from elsewhere."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from doorward.api.errors import BadContext, slug_or
 from doorward.engine.association import Way
+from doorward.engine.at_work import AT_WORK
 from doorward.net.datagrams import SocketAddress
 
 if TYPE_CHECKING:
@@ -219,7 +220,7 @@ class Destination(FarEnd):
     def deny(self, reason: str = "denied_by_filter") -> None:
         """See `api.UdpDestination`."""
         handling = self.mapping.connection.handling
-        if handling is None or handling.destination is not self:
+        if handling is None or handling.destination is not self or AT_WORK.get() is not handling.entry:
             raise BadContext("legal only inside on_udp_destination")
         self.denied = slug_or(reason, "denied_by_filter")
 

@@ -92,7 +92,11 @@ class Holes:
             raise HoleRefused(error.reason) from error
 
     def _admit(self, endpoint: Endpoint) -> Endpoint:
-        """The server, to a port that this client has had us bind. Raises NotFound if there is none."""
+        """The server, to a port that this client has had us bind. Raises NotFound if there is none.
+
+        The server is told our address as it sees it, whatever the client was told: 0.0.0.0, loopback or one of an
+        inner network would have it connect to itself, or to a stranger there.
+        """
         grant = self._session.retroactive_allow_bind(
             "tcp",
             (str(endpoint.address), endpoint.port),
@@ -100,19 +104,23 @@ class Holes:
             parent=self._connection,
         )
         self.current = Hole(grant.cancel, passive=False)
-        return endpoint
+        return Endpoint(_address(self._ours), endpoint.port)
 
     async def _listen(self, endpoint: Endpoint) -> Endpoint:
-        ours, _ = self._connection.external_socket_name  # the address of ours that the server sees
         [listening] = await self._session.bind_for_client(
             (str(endpoint.address), endpoint.port),
-            address=ours,
+            address=self._ours,
             ip_filter=IpFilter(str(self.server)),
             parent=self._connection,
         )
         self.current = Hole(listening.kill, passive=False)
         address, port = listening.external_socket_name
         return Endpoint(_address(address), port)
+
+    @property
+    def _ours(self) -> str:
+        """The address of ours that the server sees. Raises NotConnected, Terminating."""
+        return self._connection.external_socket_name[0]
 
     def _expect_decent(self, endpoint: Endpoint, whose: IPAddress) -> None:
         """RFC 2577 sections 3 and 5: no third party, no port of the system's own servers."""
