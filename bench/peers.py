@@ -86,6 +86,36 @@ path = "doorward.sock"
     return ["-m", "doorward", "serve", "--policy", str(policy)]
 
 
+_FILTER = """
+from doorward.api import ApplicationFilter, ConnectEvent, Interest, Session, SessionFilter
+
+
+class Hears(ApplicationFilter):
+    interest = Interest.of("{protocols}")
+
+    def session_filter(self, session: Session) -> SessionFilter:
+        return HearsConnects()
+
+
+class HearsConnects(SessionFilter):
+    async def on_connect(self, event: ConnectEvent) -> None:
+        pass
+"""
+
+
+def _doorward_with_filter(protocols: str) -> Callable[[Path, int], list[str]]:
+    """The same with one filter that hears of connects of these protocols, and lets them be."""
+
+    def prepare(directory: Path, port: int) -> list[str]:
+        arguments = _doorward(directory, port)
+        (directory / "hears.py").write_text(_FILTER.format(protocols=protocols))
+        with Path(arguments[-1]).open("a") as policy:
+            policy.write('[[filter]]\nname = "hears"\nuse = "hears.py"\n')
+        return arguments
+
+    return prepare
+
+
 def _dante(directory: Path, port: int) -> list[str]:
     # Dante changes to these users on its way; only root may name others than itself.
     root = os.geteuid() == 0
@@ -135,6 +165,22 @@ PEERS: Mapping[str, Peer] = {
             sys.executable,
             ("-m", "doorward", "--version"),
             _doorward,
+        ),
+        Peer(
+            "doorward-handler",
+            "socks5",
+            f"one filter hears of every connect; {_DOORWARD_HOW}",
+            sys.executable,
+            ("-m", "doorward", "--version"),
+            _doorward_with_filter("any"),
+        ),
+        Peer(
+            "doorward-uninterested",
+            "socks5",
+            f"one filter, for another port; {_DOORWARD_HOW}",
+            sys.executable,
+            ("-m", "doorward", "--version"),
+            _doorward_with_filter("tcp/9"),
         ),
         Peer("dante", "socks5", _DANTE_HOW, "danted", ("-v",), _dante),
         Peer(

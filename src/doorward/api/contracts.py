@@ -143,7 +143,8 @@ class Connection(Protocol):
         ...
 
     def set_ip_filter(self, ip_filter: IpFilter | None) -> None:
-        """Who may be the peer from now on. An unset filter on a listening connection admits nobody.
+        """Who may become the peer from now on; one that is there stays. An unset filter on a listening connection
+        admits nobody.
 
         Raises BadContext for an emulated connection, Terminating.
         """
