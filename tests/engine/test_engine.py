@@ -268,6 +268,23 @@ async def test_silence_for_too_long_ends_a_connection(make_rig: MakeRig, filters
     assert (await rig.record()).end == "idle_timeout"
 
 
+async def test_who_waits_for_what_was_promised_in_its_name_may_be_silent(make_rig: MakeRig) -> None:
+    rig = make_rig(*copiers(1), limits=Limits(idle_timeout_s=0.1))
+    control = await rig.converse()
+    connection = control.connection
+    address, port = connection.external_peer_name
+    connection.session.allow_connect(address, port, parent=connection)
+    data = await rig.converse()
+    assert data.connection.is_secondary
+    loop = asyncio.get_running_loop()
+    until_s = loop.time() + 0.4
+    while loop.time() < until_s:
+        await data.both_ways(b"a file")
+    assert connection.end is None
+    assert await control.client.is_reset()
+    assert {record.end for record in rig.recorder.records} == {"idle_timeout"}
+
+
 @pytest.mark.parametrize("filters", [0, 1, 2])
 async def test_bytes_that_a_front_end_read_too_early_come_first(make_rig: MakeRig, filters: int) -> None:
     attach = attaching(*(Leaving(0) for _ in range(filters)))

@@ -18,7 +18,9 @@ class Watched:
     def __init__(self, quiet_s: float) -> None:
         self.moved = 0
         self.quiet = 0
-        self.watch = QuietWatch(asyncio.get_running_loop(), quiet_s, lambda: self.moved, self._found)
+        self.has_reason = False
+        loop = asyncio.get_running_loop()
+        self.watch = QuietWatch(loop, quiet_s, lambda: self.moved, self._found, lambda: self.has_reason)
 
     def _found(self) -> None:
         self.quiet += 1
@@ -50,6 +52,16 @@ async def test_whoever_moves_a_little_is_not_quiet(clock: Clock) -> None:
     await pass_time(clock, 9.9)
     assert watched.quiet == 0
     await pass_time(clock, 2.7)
+    assert watched.quiet == 1
+
+
+async def test_who_is_quiet_for_a_reason_is_left_alone_as_long_as_it_holds(clock: Clock) -> None:
+    watched = Watched(10)
+    watched.has_reason = True
+    await pass_time(clock, 50)
+    assert watched.quiet == 0
+    watched.has_reason = False
+    await pass_time(clock, 12.7)
     assert watched.quiet == 1
 
 

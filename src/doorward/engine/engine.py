@@ -25,7 +25,7 @@ from doorward.engine.chain import NOTHING, Chain, ChainFailed, Leftover, moved, 
 from doorward.engine.connecting import open_connect
 from doorward.engine.connection import Connection
 from doorward.engine.dispatch import HandlerFailed, dispatch_terminating, hear_of_ends
-from doorward.engine.grants import Grants
+from doorward.engine.grants import Grants, has_secondary
 from doorward.engine.judgement import local_minute
 from doorward.engine.last_words import hear_out
 from doorward.engine.operation import Operation
@@ -285,6 +285,7 @@ class Engine:
             connection.ruling.limits.idle_timeout_s,
             lambda: moved(chain, internal, external),
             lambda: self.kill(connection, "idle_timeout"),
+            lambda: has_secondary(connection),
         )
         connection.chain_scope = asyncio.timeout(None)
         try:

@@ -21,6 +21,7 @@ from doorward.engine.chain import Attached
 from doorward.engine.containment import contained
 from doorward.engine.dispatch import HandlerFailed
 from doorward.engine.judgement import is_leading_to
+from doorward.engine.operation import Operation
 from doorward.engine.udp.destination import AT_DESTINATION
 from doorward.policy.address import canonical
 from doorward.policy.guard import guard
@@ -343,6 +344,17 @@ def _enter(table: dict[K, dict[P, None]], key: K, promise: P) -> None:
             del table[key]
 
     promise.on_end = forget
+
+
+def has_secondary(parent: Connection) -> bool:
+    """Whether what was promised in its name goes on: a control connection is silent while a file is carried.
+
+    Looks at every connection; to be asked when one has been silent for long.
+    """
+    return any(
+        c.promise is not None and c.promise.parent is parent and c.operation is not Operation.BIND
+        for c in parent.engine.connections.values()
+    )
 
 
 def cancel_all(promises: set[Promise]) -> None:

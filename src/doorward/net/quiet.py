@@ -11,7 +11,10 @@ LOOKS: Final = 4
 
 
 class QuietWatch:
-    """Calls `on_quiet` once when `moved()` has not changed for `quiet_s`; never if that is 0."""
+    """Calls `on_quiet` once when `moved()` has not changed for `quiet_s`; never if that is 0.
+
+    When `has_reason()` at that moment, it is quiet for a reason, and the watch goes on for as long again.
+    """
 
     def __init__(
         self,
@@ -19,11 +22,13 @@ class QuietWatch:
         quiet_s: float,
         moved: Callable[[], int],
         on_quiet: Callable[[], None],
+        has_reason: Callable[[], bool] | None = None,
     ) -> None:
         self._loop = loop
         self._step_s = quiet_s / LOOKS
         self._moved = moved
         self._on_quiet = on_quiet
+        self._has_reason = has_reason
         self._seen = moved()
         self._quiet = 0
         self._timer = loop.call_later(self._step_s, self._look) if quiet_s else None
@@ -39,7 +44,9 @@ class QuietWatch:
         self._quiet = self._quiet + 1 if seen == self._seen else 0
         self._seen = seen
         if self._quiet >= LOOKS:
-            self._timer = None
-            self._on_quiet()
-        else:
-            self._timer = self._loop.call_later(self._step_s, self._look)
+            if self._has_reason is None or not self._has_reason():
+                self._timer = None
+                self._on_quiet()
+                return
+            self._quiet = 0
+        self._timer = self._loop.call_later(self._step_s, self._look)
