@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 import pytest
 
 from doorward.api import Connection, DoorwardError, IpFilter, NotFound, Session, Socket, SocketName
+from doorward.engine.containment import contained
 from doorward.filters.ftp.control import FtpControl
 from doorward.filters.ftp.settings import read_settings
 from doorward.testing import socket_pair
@@ -198,8 +199,8 @@ class Table:
     async def _pump(self) -> BaseException | None:
         try:
             await self._filter.pump(self.internal, self.external, cast(Connection, self.connection))
-        except DoorwardError as error:
-            return error
+        except (DoorwardError, ExceptionGroup) as error:
+            return contained(error)  # as the engine does
         return None
 
 

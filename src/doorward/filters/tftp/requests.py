@@ -63,8 +63,6 @@ class _Conversation:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._client_lane())
                 group.create_task(self._server_lane())
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
         finally:
             self._answers.close()
 
