@@ -7,20 +7,29 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
-use rustix::io::{Errno, ioctl_fionbio, read, retry_on_intr};
+use rustix::io::Errno;
 use rustix::net::sockopt::socket_error;
 
+use crate::arrivals::Arrivals;
 use crate::completions::{Completion, Outbox};
-use crate::pair::{End, Ending, Flow, Pair, Side, Way};
+use crate::ids::Ids;
+use crate::pair::{End, Ending, Pair, Side, Sockets, Way};
 use crate::pipes::Pipes;
-use crate::pump::{COPY_BYTES, READ, Tools, Turn, broken, pump, tag};
+use crate::pump::{COPY_BYTES, Tools, Turn, broken, pump};
 use crate::timers::{IDLE_STEP, Reason, Timers};
+use crate::unclog::{unclog, unload};
 
 const WRITE: epoll::EventFlags = epoll::EventFlags::OUT.union(GONE);
 const GONE: epoll::EventFlags = epoll::EventFlags::HUP.union(epoll::EventFlags::ERR);
 /// Something beyond data: an end, an error, or an urgent mark, at which every read stops short of what follows it.
 const ENDING: epoll::EventFlags = GONE.union(epoll::EventFlags::PRI).union(epoll::EventFlags::RDHUP);
 const READABLE: epoll::EventFlags = ENDING.union(epoll::EventFlags::IN);
+
+/// Whoever goes without a pipe may have it looked for this often, when there was none to be had.
+const UNCLOG_STEP: Duration = Duration::from_millis(20);
+
+/// Room for so many arrivals is kept.
+const ARRIVED_MAX: usize = 256;
 
 /// A pair given back. `to_external` was read from the internal side and not yet written, and the other way round.
 pub struct Reclaimed {
@@ -38,42 +47,52 @@ pub struct Share {
     pub pipes_max: usize,
     /// Bytes that a flow may carry before others have their turn, and whoever waits for the hub.
     pub turn_bytes_max: u64,
+    /// Bytes at a time that are in memory because they were taken out of a pipe.
+    pub unloaded_bytes_max: usize,
 }
 
-/// What the thread was told when it last asked how long it may sleep.
-enum Sleep {
-    Awake,
-    Until(Instant),
-    Endless,
-}
+/// What was read and not written: outward, inward.
+type Unloaded = (Vec<u8>, Vec<u8>);
 
 /// The table of one thread.
 pub struct Hub {
-    pairs: HashMap<u64, Pair>,
+    pairs: HashMap<u64, Pair, Ids>,
     unfinished: VecDeque<(u64, Way)>,
     tools: Tools,
+    arrivals: Arc<Arrivals>,
+    /// Room for them; empty between calls.
+    arrived: Vec<(u64, Pair)>,
     outbox: Arc<Outbox>,
-    sleep: Sleep,
     closed: bool,
+    /// Nobody is stuck for long: no need to look again before this.
+    unclog_from: Instant,
 }
 
 impl Hub {
     /// `epoll` is another handle of the one that the thread waits for.
-    pub fn new(epoll: OwnedFd, outbox: Arc<Outbox>, share: Share, now: Instant) -> Self {
+    pub fn new(
+        epoll: OwnedFd,
+        arrivals: Arc<Arrivals>,
+        outbox: Arc<Outbox>,
+        share: Share,
+        now: Instant,
+    ) -> Self {
         Self {
-            pairs: HashMap::new(),
+            pairs: HashMap::default(),
             unfinished: VecDeque::new(),
             tools: Tools {
                 epoll,
-                pipes: Pipes::new(share.pipes_max),
+                pipes: Pipes::new(share.pipes_max, share.unloaded_bytes_max),
                 turn_bytes_max: share.turn_bytes_max,
                 buffer: vec![0; COPY_BYTES].into_boxed_slice(),
                 timers: Timers::default(),
                 now,
             },
+            arrivals,
+            arrived: Vec::new(),
             outbox,
-            sleep: Sleep::Awake,
             closed: false,
+            unclog_from: now,
         }
     }
 
@@ -85,25 +104,16 @@ impl Hub {
         self.closed
     }
 
-    /// Take over a pair that was made just now and begin. Its sockets are reset when that cannot be done: no room for watches, or closed.
-    pub fn add(&mut self, id: u64, mut pair: Pair) -> Result<(), Errno> {
-        let now = pair.last;
-        self.tools.now = now;
-        let watched = if self.closed { Err(Errno::SHUTDOWN) } else { self.watch(id, &pair) };
-        if let Err(errno) = watched {
-            pair.close(true);
-            return Err(errno);
+    /// Who has bytes in a pipe.
+    pub fn pipe_holders(&self) -> &[(u64, Way)] {
+        self.tools.pipes.holders()
+    }
+
+    /// Take over what has arrived. Whoever asks about pairs does this first.
+    pub fn receive(&mut self) {
+        if !self.arrivals.is_empty() {
+            self.adopt();
         }
-        let early = Way::BOTH.map(|way| pair.flow(way).holds().then_some(way));
-        if let Some(idle) = pair.limits.idle {
-            self.tools.timers.push(now, idle, Reason::idle(id));
-            self.tools.timers.sweep(self.pairs.len(), |id| self.pairs.contains_key(&id));
-        }
-        self.pairs.insert(id, pair);
-        for way in early.into_iter().flatten() {
-            self.pump(id, way);
-        }
-        Ok(())
     }
 
     pub fn counts(&self, id: u64) -> Option<(u64, u64)> {
@@ -118,6 +128,8 @@ impl Hub {
     /// End all pairs, and take no more.
     pub fn close(&mut self, end: End) {
         self.closed = true;
+        self.arrivals.close();
+        self.adopt();
         let mut ids: Vec<u64> = self.pairs.keys().copied().collect();
         ids.sort_unstable();
         for id in ids {
@@ -127,26 +139,22 @@ impl Hub {
         self.tools.pipes.clear();
     }
 
+    /// Reset both sides, and say nothing. False if it has ended already.
+    pub fn forget(&mut self, id: u64) -> bool {
+        self.take_out(id).map(|pair| pair.close(true)).is_some()
+    }
+
     /// Give the pair back with nothing lost. None when it has ended, or ends now because that cannot be done.
     pub fn reclaim(&mut self, id: u64) -> Option<Reclaimed> {
-        let mut pair = self.pairs.remove(&id)?;
-        let taken = self.unload(&mut pair.outward).and_then(|to_external| {
-            let to_internal = self.unload(&mut pair.inward)?;
-            // Before they are given away: a duplicate would keep the registration alive.
-            epoll::delete(&self.tools.epoll, &pair.internal)?;
-            epoll::delete(&self.tools.epoll, &pair.external)?;
-            Ok((to_external, to_internal))
-        });
-        match taken {
-            Ok((to_external, to_internal)) => Some(Reclaimed {
-                counts: pair.counts(),
-                internal: pair.internal,
-                external: pair.external,
-                to_external,
-                to_internal,
-            }),
+        match self.unload(id)? {
+            Ok((to_external, to_internal)) => {
+                let pair = self.take_out(id)?;
+                let counts = pair.counts();
+                // Only whoever still adds it has another handle, and does not know its number yet.
+                let Sockets { internal, external } = Arc::into_inner(pair.sockets)?;
+                Some(Reclaimed { internal, external, to_external, to_internal, counts })
+            }
             Err(errno) => {
-                self.pairs.insert(id, pair);
                 self.end(id, Ending::failed(errno));
                 None
             }
@@ -158,6 +166,9 @@ impl Hub {
     pub fn ready(&mut self, id: u64, side: Side, events: epoll::EventFlags, now: Instant) {
         self.tools.now = now;
         let reading = Way::from(side);
+        if !self.pairs.contains_key(&id) {
+            self.adopt();
+        }
         let Some(pair) = self.pairs.get_mut(&id) else {
             return;
         };
@@ -172,6 +183,7 @@ impl Hub {
         }
         let flow = pair.flow(reading);
         flow.ending |= events.intersects(ENDING);
+        flow.ended |= events.contains(epoll::EventFlags::RDHUP) && !events.contains(epoll::EventFlags::ERR);
         flow.copy_only |= events.contains(epoll::EventFlags::PRI);
         if !flow.done {
             self.pump(id, reading);
@@ -184,7 +196,6 @@ impl Hub {
     /// Do what is due: idle limits, allowances, and flows that gave way to others.
     pub fn tick(&mut self, now: Instant) {
         self.tools.now = now;
-        self.sleep = Sleep::Awake;
         for _ in 0..self.unfinished.len() {
             let Some((id, way)) = self.unfinished.pop_front() else {
                 break;
@@ -197,36 +208,36 @@ impl Hub {
         while let Some(reason) = self.tools.timers.pop(now) {
             self.due(reason);
         }
+        if self.tools.pipes.take_wanted() {
+            self.unclog();
+        }
     }
 
-    /// How long the thread may sleep; none is until something happens.
+    /// How long the thread may sleep; none is until something happens. Whoever adds a pair that cannot wait for that
+    /// is told so.
     pub fn rest(&mut self, now: Instant) -> Option<Duration> {
+        self.receive();
         if !self.unfinished.is_empty() {
             return Some(Duration::ZERO);
         }
         let next = self.tools.timers.next();
-        self.sleep = next.map_or(Sleep::Endless, Sleep::Until);
+        self.arrivals.falls_asleep(next);
+        if !self.arrivals.is_empty() {
+            return Some(Duration::ZERO); // it was added before it could be told
+        }
         next.map(|at| at.saturating_duration_since(now))
     }
 
-    /// Does the thread sleep longer than it may, after what has just been done?
-    pub fn is_overslept(&self) -> bool {
-        let has_work = self.closed || !self.unfinished.is_empty();
-        match self.sleep {
-            Sleep::Awake => false,
-            Sleep::Until(time) => has_work || self.tools.timers.next().is_some_and(|next| next < time),
-            Sleep::Endless => has_work || self.tools.timers.next().is_some(),
+    fn adopt(&mut self) {
+        self.arrivals.take(&mut self.arrived);
+        for (id, pair) in self.arrived.drain(..) {
+            if let Some(idle) = pair.limits.idle {
+                self.tools.timers.push(pair.last, idle, Reason::idle(id));
+            }
+            self.pairs.insert(id, pair);
         }
-    }
-
-    fn watch(&self, id: u64, pair: &Pair) -> Result<(), Errno> {
-        for side in [Side::Internal, Side::External] {
-            let socket = pair.socket(side);
-            // A blocking one would stop everybody at its first stall.
-            ioctl_fionbio(socket, true)?;
-            epoll::add(&self.tools.epoll, socket, tag(id, side), READ)?;
-        }
-        Ok(())
+        self.arrived.shrink_to(ARRIVED_MAX);
+        self.tools.timers.sweep(self.pairs.len(), |id| self.pairs.contains_key(&id));
     }
 
     fn pump(&mut self, id: u64, way: Way) {
@@ -251,7 +262,7 @@ impl Hub {
         let Some(pair) = self.pairs.get(&id) else {
             return;
         };
-        let errno = match socket_error(pair.socket(side)) {
+        let errno = match socket_error(pair.sockets.of(side)) {
             Ok(Ok(())) => return,
             Ok(Err(errno)) | Err(errno) => errno,
         };
@@ -278,38 +289,54 @@ impl Hub {
     }
 
     fn end(&mut self, id: u64, ending: Ending) {
-        let Some(mut pair) = self.pairs.remove(&id) else {
+        let Some(pair) = self.take_out(id) else {
             return;
         };
-        for way in Way::BOTH {
-            let flow = pair.flow(way);
-            if let Some(pipe) = flow.pipe.take() {
-                self.tools.pipes.give_back(pipe, flow.in_pipe == 0);
-            }
-        }
         let (bytes_sent, bytes_received) = pair.counts();
         pair.close(ending.end != End::Closed);
         self.outbox.push(Completion { id, bytes_sent, bytes_received, ending });
     }
 
-    /// What was read and not written: the held rest of a copy, and what is still in the pipe.
-    fn unload(&mut self, flow: &mut Flow) -> Result<Vec<u8>, Errno> {
-        let mut bytes = std::mem::take(&mut flow.held);
-        bytes.drain(..flow.held_from.min(bytes.len()));
-        flow.held_from = 0;
-        while let (Some(pipe), true) = (&flow.pipe, flow.in_pipe > 0) {
-            let room = self.tools.buffer.len().min(flow.in_pipe);
-            let room = self.tools.buffer.get_mut(..room).unwrap_or_default();
-            let count = retry_on_intr(|| read(&pipe.reader, &mut *room))?;
-            if count == 0 {
-                return Err(Errno::IO); // the kernel has lost bytes: nothing may go on behind the gap
+    /// It holds nothing any more.
+    fn take_out(&mut self, id: u64) -> Option<Pair> {
+        let mut pair = self.pairs.remove(&id)?;
+        self.arrivals.ended();
+        for way in Way::BOTH {
+            let flow = pair.flow(way);
+            drop(flow.take_held(&mut self.tools.pipes));
+            if let Some(pipe) = flow.pipe.take() {
+                self.tools.pipes.give_back(id, way, pipe, flow.in_pipe == 0);
             }
-            bytes.extend_from_slice(room.get(..count).unwrap_or_default());
-            flow.in_pipe = flow.in_pipe.saturating_sub(count);
         }
-        if let Some(pipe) = flow.pipe.take() {
-            self.tools.pipes.give_back(pipe, true);
+        Some(pair)
+    }
+
+    /// Empty a pair that is to be given away, and look at it no more. None if it has ended already.
+    fn unload(&mut self, id: u64) -> Option<Result<Unloaded, Errno>> {
+        let pair = self.pairs.get_mut(&id)?;
+        let pipes = &mut self.tools.pipes;
+        let epoll = &self.tools.epoll;
+        let mut unload = || {
+            let to_external = unload(id, Way::Outward, &mut pair.outward, pipes)?;
+            let to_internal = unload(id, Way::Inward, &mut pair.inward, pipes)?;
+            // Before they are given away: a duplicate would keep the registration alive.
+            epoll::delete(epoll, &pair.sockets.internal)?;
+            epoll::delete(epoll, &pair.sockets.external)?;
+            Ok((to_external, to_internal))
+        };
+        Some(unload())
+    }
+
+    /// A pipe for whoever has gone without one.
+    fn unclog(&mut self) {
+        let now = self.tools.now;
+        if now < self.unclog_from {
+            return;
         }
-        Ok(bytes)
+        match unclog(&mut self.pairs, &mut self.tools) {
+            Ok(true) => {}
+            Ok(false) => self.unclog_from = now.checked_add(UNCLOG_STEP).unwrap_or(now),
+            Err((id, ending)) => self.end(id, ending),
+        }
     }
 }

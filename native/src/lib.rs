@@ -5,10 +5,13 @@
 //! python      what Python sees
 //! relay       threads, each with its pairs
 //! worker      one thread: epoll, and a turnstile around its hub
+//! arrivals    pairs on their way to a thread
 //! hub         the pairs of one thread, and everything that can happen to them
 //! pump        one direction at work
-//! pair, pipes, timers, allowance, completions       what they work with
-//! sys         the one place for unsafe code
+//! unclog      pipes taken away from those who are stuck
+//! pair, pipes, timers, allowance, completions, ids  what they work with
+//! udp         datagrams
+//! sys         the one place for unsafe code, beside `udp::calls`
 //! ```
 //!
 //! A panic would be a bug of ours, and in a released build it ends the process: closed, never half alive. The lints
@@ -37,14 +40,19 @@
 )]
 
 pub mod allowance;
+pub mod arrivals;
 pub mod completions;
+pub mod front;
 pub mod hub;
+pub mod ids;
 pub mod pair;
 pub mod pipes;
 pub mod pump;
 pub mod relay;
 pub mod timers;
 pub mod turnstile;
+pub mod udp;
+pub mod unclog;
 pub mod worker;
 
 #[cfg(feature = "python")]

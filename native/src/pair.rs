@@ -1,19 +1,26 @@
 //! What is remembered of a pair: two sockets, and a flow each way. Nothing is read or written here.
 
+use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_linger;
 
 use crate::allowance::Allowance;
-use crate::pipes::Pipe;
+use crate::pipes::{Pipe, Pipes};
 
 /// Which socket of a pair. The internal one leads to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     Internal,
     External,
+}
+
+impl Side {
+    /// The external one first: the client has mostly spoken already, and its edge comes when the pair is complete.
+    pub const BOTH: [Self; 2] = [Self::External, Self::Internal];
 }
 
 /// Which direction of a pair.
@@ -115,14 +122,24 @@ pub struct Flow {
     /// Only while bytes are in it, or while this flow is being pumped.
     pub pipe: Option<Pipe>,
     pub in_pipe: usize,
+    /// When the pipe last went from empty to not.
+    pub filled_at: Option<Instant>,
+    /// So many of the bytes held were taken out of a pipe; see `unclog`.
+    pub unloaded: usize,
+    /// From so many bytes moved on it may splice.
+    pub splice_from: u64,
     pub moved: u64,
     /// The source has said something beyond data: read until the kernel says wait.
     pub ending: bool,
+    /// The source has sent its last byte, and no error: a read that comes back short has brought it.
+    pub ended: bool,
     pub eof: bool,
     pub done: bool,
     /// It gave way to others and has its turn to come.
     pub queued: bool,
     pub splicing: bool,
+    /// Both sockets never block. A splice asks for that; every other call says so itself.
+    pub unblocked: bool,
     /// This kind of socket cannot be spliced, or an urgent mark has come: splice cannot pass one.
     pub copy_only: bool,
     pub small_reads: u8,
@@ -135,13 +152,37 @@ impl Flow {
     pub fn holds(&self) -> bool {
         self.in_pipe > 0 || self.held_from < self.held.len()
     }
+
+    /// What is held of a copy, less what is in a pipe. It is not held any more.
+    pub fn take_held(&mut self, pipes: &mut Pipes) -> Vec<u8> {
+        let mut bytes = mem::take(&mut self.held);
+        bytes.drain(..self.held_from.min(bytes.len()));
+        self.held_from = 0;
+        pipes.no_longer_unloaded(mem::take(&mut self.unloaded));
+        bytes
+    }
+}
+
+/// Closed with the last handle.
+pub struct Sockets {
+    pub internal: OwnedFd,
+    pub external: OwnedFd,
+}
+
+impl Sockets {
+    pub fn of(&self, side: Side) -> BorrowedFd<'_> {
+        match side {
+            Side::Internal => self.internal.as_fd(),
+            Side::External => self.external.as_fd(),
+        }
+    }
 }
 
 /// Two sockets and the flow each way.
 pub struct Pair {
-    pub internal: OwnedFd,
-    pub external: OwnedFd,
-    /// Is the epoll asked about room to write? Only once a write had to wait.
+    /// Shared with whoever adds the pair, for as long as that takes: a pair may end before.
+    pub sockets: Arc<Sockets>,
+    /// Is the epoll asked about room to write? Only once a write had to wait, or for what came early.
     pub internal_awaits_room: bool,
     pub external_awaits_room: bool,
     pub outward: Flow,
@@ -155,8 +196,7 @@ pub struct Pair {
 impl Pair {
     pub fn new(internal: OwnedFd, external: OwnedFd, limits: Limits, now: Instant) -> Self {
         Self {
-            internal,
-            external,
+            sockets: Arc::new(Sockets { internal, external }),
             internal_awaits_room: false,
             external_awaits_room: false,
             outward: Flow::default(),
@@ -169,6 +209,8 @@ impl Pair {
 
     /// With what was read from each side before: `to_external` from the internal one. It goes out first.
     pub fn with_early(mut self, to_external: Vec<u8>, to_internal: Vec<u8>) -> Self {
+        self.external_awaits_room = !to_external.is_empty();
+        self.internal_awaits_room = !to_internal.is_empty();
         self.outward.held = to_external;
         self.inward.held = to_internal;
         self
@@ -177,17 +219,18 @@ impl Pair {
     /// Close both sockets, with RST if abortive.
     pub fn close(self, abortive: bool) {
         if abortive {
-            for socket in [&self.internal, &self.external] {
+            for socket in [&self.sockets.internal, &self.sockets.external] {
                 // It can fail only for what is no socket; then there is nobody to reset.
                 let _ = set_socket_linger(socket, Some(Duration::ZERO));
             }
         }
     }
 
-    pub fn socket(&self, side: Side) -> BorrowedFd<'_> {
+    /// Is the epoll asked about room to write to this side?
+    pub fn awaits_room(&self, side: Side) -> bool {
         match side {
-            Side::Internal => self.internal.as_fd(),
-            Side::External => self.external.as_fd(),
+            Side::Internal => self.internal_awaits_room,
+            Side::External => self.external_awaits_room,
         }
     }
 
@@ -198,28 +241,36 @@ impl Pair {
         }
     }
 
+    pub fn peek(&self, way: Way) -> &Flow {
+        match way {
+            Way::Outward => &self.outward,
+            Way::Inward => &self.inward,
+        }
+    }
+
     /// Bytes moved so far: outward, inward.
     pub fn counts(&self) -> (u64, u64) {
         (self.outward.moved, self.inward.moved)
     }
 
     /// Everything that one direction works on.
-    pub fn lane(&mut self, way: Way) -> Lane<'_> {
+    pub fn lane(&mut self, id: u64, way: Way) -> Lane<'_> {
         let (flow, source, sink, sink_awaits_room) = match way {
             Way::Outward => (
                 &mut self.outward,
-                self.internal.as_fd(),
-                self.external.as_fd(),
+                self.sockets.internal.as_fd(),
+                self.sockets.external.as_fd(),
                 &mut self.external_awaits_room,
             ),
             Way::Inward => (
                 &mut self.inward,
-                self.external.as_fd(),
-                self.internal.as_fd(),
+                self.sockets.external.as_fd(),
+                self.sockets.internal.as_fd(),
                 &mut self.internal_awaits_room,
             ),
         };
         Lane {
+            id,
             way,
             flow,
             source,
@@ -234,6 +285,8 @@ impl Pair {
 
 /// One direction of a pair, with its sockets at hand.
 pub struct Lane<'a> {
+    /// The pair's number.
+    pub id: u64,
     pub way: Way,
     pub flow: &'a mut Flow,
     pub source: BorrowedFd<'a>,

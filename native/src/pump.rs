@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use rustix::event::epoll;
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::{Errno, ioctl_fionbio, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use rustix::pipe::{SpliceFlags, splice};
 
@@ -29,7 +29,7 @@ pub const READ: epoll::EventFlags = epoll::EventFlags::IN
     .union(epoll::EventFlags::PRI)
     .union(epoll::EventFlags::RDHUP)
     .union(epoll::EventFlags::ET);
-const READ_AND_WRITE: epoll::EventFlags = READ.union(epoll::EventFlags::OUT);
+pub const READ_AND_WRITE: epoll::EventFlags = READ.union(epoll::EventFlags::OUT);
 
 /// What pumping needs beside the pair, once per thread.
 pub struct Tools {
@@ -75,13 +75,13 @@ pub fn untag(tag: epoll::EventData) -> (u64, Side) {
 
 /// Carry until the kernel says wait, or the turn is over. An error is how the pair ends; nothing is closed yet.
 pub fn pump(id: u64, pair: &mut Pair, way: Way, tools: &mut Tools) -> Result<Turn, Ending> {
-    let turn = run(id, &mut pair.lane(way), tools).map_err(|fault| fault.ending(way))?;
+    let turn = run(&mut pair.lane(id, way), tools).map_err(|fault| fault.ending(way))?;
     if turn == Turn::Finished {
         if pair.outward.done && pair.inward.done {
             // Closing says FIN by itself.
             return Err(Ending { end: End::Closed, by: pair.first_eof, errno: 0 });
         }
-        end_sending(&pair.lane(way)).map_err(|fault| fault.ending(way))?;
+        end_sending(&pair.lane(id, way)).map_err(|fault| fault.ending(way))?;
     }
     Ok(turn)
 }
@@ -114,21 +114,21 @@ impl Fault {
     }
 }
 
-fn run(id: u64, lane: &mut Lane<'_>, tools: &mut Tools) -> Result<Turn, Fault> {
+fn run(lane: &mut Lane<'_>, tools: &mut Tools) -> Result<Turn, Fault> {
     let began_at = lane.flow.moved;
     for _ in 0..ROUNDS_MAX {
         if lane.flow.done {
             return Ok(Turn::Waiting);
         }
         if lane.flow.holds() && !flush(lane, tools)? {
-            await_room(id, lane, tools)?;
+            await_room(lane, tools)?;
             return Ok(Turn::Waiting);
         }
         if lane.flow.eof {
             lane.flow.done = true;
             return Ok(Turn::Finished);
         }
-        if !fill(id, lane, tools)? {
+        if !fill(lane, tools)? {
             return Ok(Turn::Waiting);
         }
         if lane.flow.moved.saturating_sub(began_at) > tools.turn_bytes_max {
@@ -147,7 +147,7 @@ fn end_sending(lane: &Lane<'_>) -> Result<(), Fault> {
 }
 
 /// Write what is held; false when the sink cannot take all of it yet.
-fn flush(lane: &mut Lane<'_>, tools: &Tools) -> Result<bool, Fault> {
+fn flush(lane: &mut Lane<'_>, tools: &mut Tools) -> Result<bool, Fault> {
     while lane.flow.held_from < lane.flow.held.len() {
         let rest = lane.flow.held.get(lane.flow.held_from..).unwrap_or_default();
         match retry_on_intr(|| send(lane.sink, rest, SEND)) {
@@ -160,8 +160,8 @@ fn flush(lane: &mut Lane<'_>, tools: &Tools) -> Result<bool, Fault> {
         }
     }
     if lane.flow.held_from > 0 {
-        lane.flow.held = Vec::new(); // and not an empty one with room: it would stay for the life of the pair
-        lane.flow.held_from = 0;
+        // Not emptied: its room would stay for the life of the pair.
+        drop(lane.flow.take_held(&mut tools.pipes));
     }
     while let (Some(pipe), true) = (&lane.flow.pipe, lane.flow.in_pipe > 0) {
         let held = lane.flow.in_pipe;
@@ -179,8 +179,8 @@ fn flush(lane: &mut Lane<'_>, tools: &Tools) -> Result<bool, Fault> {
 }
 
 /// Read once and write what can be written at once; false when there is nothing to read yet.
-fn fill(id: u64, lane: &mut Lane<'_>, tools: &mut Tools) -> Result<bool, Fault> {
-    let bytes_max = allowed(id, lane, tools)?;
+fn fill(lane: &mut Lane<'_>, tools: &mut Tools) -> Result<bool, Fault> {
+    let bytes_max = allowed(lane, tools)?;
     if bytes_max == 0 {
         return_pipe(lane, tools);
         return Ok(false);
@@ -229,7 +229,10 @@ fn copy(lane: &mut Lane<'_>, tools: &mut Tools, bytes_max: usize) -> Result<Fill
         saw_eof(lane, tools);
         return Ok(Filled::Some);
     }
-    lane.flow.splicing = count == COPY_BYTES;
+    lane.flow.splicing = count == COPY_BYTES && lane.flow.moved >= lane.flow.splice_from;
+    if count < size && lane.flow.ended && !lane.flow.copy_only {
+        saw_eof(lane, tools);
+    }
     let data = tools.buffer.get(..count).unwrap_or_default();
     let sent = match retry_on_intr(|| send(lane.sink, data, SEND)) {
         Ok(sent) => sent,
@@ -246,13 +249,19 @@ fn copy(lane: &mut Lane<'_>, tools: &mut Tools, bytes_max: usize) -> Result<Fill
 
 /// One read into a pipe.
 fn splice_in(lane: &mut Lane<'_>, tools: &mut Tools, bytes_max: usize) -> Filled {
+    if !lane.flow.unblocked {
+        if let Err(errno) = unblock(lane) {
+            return Filled::Broken(errno);
+        }
+        lane.flow.unblocked = true;
+    }
     if lane.flow.pipe.is_none() {
-        lane.flow.pipe = tools.pipes.take();
+        lane.flow.pipe = tools.pipes.take(lane.id, lane.way);
     }
     let Some(pipe) = &lane.flow.pipe else {
         return Filled::NotSpliced;
     };
-    let size = bytes_max.min(PIPE_BYTES);
+    let size = bytes_max.min(tools.pipes.room());
     let count = match retry_on_intr(|| splice(lane.source, None, &pipe.writer, None, size, SPLICE)) {
         Ok(0) => return Filled::NotSpliced, // an end of stream or an urgent mark: a copy can tell
         Ok(count) => count,
@@ -265,6 +274,7 @@ fn splice_in(lane: &mut Lane<'_>, tools: &mut Tools, bytes_max: usize) -> Filled
         Err(errno) => return Filled::Broken(errno),
     };
     lane.flow.in_pipe = count;
+    lane.flow.filled_at = Some(tools.now);
     if count < SMALL_READ_BYTES {
         lane.flow.small_reads = lane.flow.small_reads.saturating_add(1);
     } else {
@@ -275,6 +285,12 @@ fn splice_in(lane: &mut Lane<'_>, tools: &mut Tools, bytes_max: usize) -> Filled
         lane.flow.small_reads = 0;
     }
     Filled::Some
+}
+
+/// A splice waits at a socket that blocks, whatever it is told, and everybody else waits with it.
+fn unblock(lane: &Lane<'_>) -> Result<(), Errno> {
+    ioctl_fionbio(lane.source, true)?;
+    ioctl_fionbio(lane.sink, true)
 }
 
 /// Never MORE: it corks the last bytes for 200 ms.
@@ -298,25 +314,33 @@ fn saw_eof(lane: &mut Lane<'_>, tools: &mut Tools) {
 
 fn return_pipe(lane: &mut Lane<'_>, tools: &mut Tools) {
     if let Some(pipe) = lane.flow.pipe.take() {
-        tools.pipes.give_back(pipe, lane.flow.in_pipe == 0);
+        tools.pipes.give_back(lane.id, lane.way, pipe, lane.flow.in_pipe == 0);
         lane.flow.in_pipe = 0;
     }
 }
 
 /// The sink is full: from now on the epoll tells of room. It also tells of room that came in the meantime.
-fn await_room(id: u64, lane: &mut Lane<'_>, tools: &Tools) -> Result<(), Fault> {
+fn await_room(lane: &mut Lane<'_>, tools: &Tools) -> Result<(), Fault> {
     if *lane.sink_awaits_room {
         return Ok(());
     }
-    let tag = tag(id, lane.way.sink());
-    epoll::modify(tools.epoll.as_fd(), lane.sink, tag, READ_AND_WRITE)
-        .map_err(|errno| Fault::Ours(Ending::failed(errno)))?;
+    let tag = tag(lane.id, lane.way.sink());
+    let epoll = tools.epoll.as_fd();
+    let mut asked = epoll::modify(epoll, lane.sink, tag, READ_AND_WRITE);
+    if asked == Err(Errno::NOENT) {
+        // Whoever adds the pair is about to put it in, and may do so right now.
+        asked = match epoll::add(epoll, lane.sink, tag, READ_AND_WRITE) {
+            Err(Errno::EXIST) => epoll::modify(epoll, lane.sink, tag, READ_AND_WRITE),
+            added => added,
+        };
+    }
+    asked.map_err(|errno| Fault::Ours(Ending::failed(errno)))?;
     *lane.sink_awaits_room = true;
     Ok(())
 }
 
 /// How many bytes may be read now; 0 ends the turn, and a timer or the pair's end goes on from there.
-fn allowed(id: u64, lane: &mut Lane<'_>, tools: &mut Tools) -> Result<usize, Fault> {
+fn allowed(lane: &mut Lane<'_>, tools: &mut Tools) -> Result<usize, Fault> {
     let mut allowed = u64::try_from(PIPE_BYTES).unwrap_or(u64::MAX);
     if let Some(bytes_max) = lane.limits.bytes_max {
         allowed = allowed.min(bytes_max.saturating_sub(lane.flow.moved));
@@ -325,7 +349,7 @@ fn allowed(id: u64, lane: &mut Lane<'_>, tools: &mut Tools) -> Result<usize, Fau
         }
     }
     if let Some(bytes_per_second) = lane.limits.bytes_per_second {
-        allowed = allowed.min(available(id, lane, tools, bytes_per_second));
+        allowed = allowed.min(available(lane, tools, bytes_per_second));
     }
     Ok(usize::try_from(allowed).unwrap_or(PIPE_BYTES))
 }
@@ -341,14 +365,14 @@ fn over_bytes_max(lane: &Lane<'_>) -> Result<usize, Fault> {
     }
 }
 
-fn available(id: u64, lane: &mut Lane<'_>, tools: &mut Tools, bytes_per_second: u64) -> u64 {
+fn available(lane: &mut Lane<'_>, tools: &mut Tools, bytes_per_second: u64) -> u64 {
     let allowance =
         lane.flow.allowance.get_or_insert_with(|| Box::new(Allowance::new(bytes_per_second, tools.now)));
     let available = allowance.available(tools.now);
     if available == 0 && !allowance.waiting {
         allowance.waiting = true;
         let wait = allowance.wait();
-        tools.timers.push(tools.now, wait, Reason::allowance(id, lane.way));
+        tools.timers.push(tools.now, wait, Reason::allowance(lane.id, lane.way));
     }
     available
 }

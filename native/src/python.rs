@@ -22,14 +22,14 @@ use crate::sys::adopt;
 use crate::worker::Worker;
 
 /// Counts up when a change of this border needs a change of the Python around it.
-const BORDER_VERSION: u32 = 1;
+const BORDER_VERSION: u32 = 2;
 
 type Told = (u64, u64, u64, &'static str, &'static str, i32);
 type Reclaimed<'py> = (i32, i32, Bound<'py, PyBytes>, Bound<'py, PyBytes>, (u64, u64));
 
 /// Pairs of connected sockets, pumped both ways by threads that never wait for Python.
 #[pyclass(frozen, module = "doorward_native")]
-struct Relay {
+pub struct Relay {
     // None once it is closed. The lock is held for a copy of the handle only: whoever waits for Python must hold none.
     inner: Mutex<Option<Arc<relay::Relay>>>,
 }
@@ -49,7 +49,6 @@ impl Relay {
     #[expect(clippy::too_many_arguments, reason = "as the border has them")]
     fn add(
         &self,
-        py: Python<'_>,
         internal_fd: i32,
         external_fd: i32,
         idle_s: f64,
@@ -71,13 +70,7 @@ impl Relay {
             pair.close(true);
             return Err(io::Error::from(Errno::SHUTDOWN).into());
         };
-        let added = if to_external.is_empty() && to_internal.is_empty() {
-            with_hub(py, worker, move |hub| hub.add(id, pair))
-        } else {
-            // What came early is written at once, which takes as long as the kernel takes for it.
-            py.detach(|| worker.with(|hub| hub.add(id, pair)))
-        };
-        match added {
+        match worker.add(id, pair) {
             Ok(()) => Ok(id),
             Err(errno) => Err(io::Error::from(errno).into()),
         }
@@ -109,10 +102,10 @@ impl Relay {
     }
 
     /// Pairs alive.
-    fn __len__(&self, py: Python<'_>) -> usize {
+    fn __len__(&self) -> usize {
         let relay = self.relay();
         let workers = relay.as_deref().map_or(&[][..], relay::Relay::workers);
-        workers.iter().map(|worker| with_hub(py, worker, |hub| hub.len())).sum()
+        workers.iter().map(Worker::alive).sum()
     }
 
     /// A descriptor that is readable while there are completions; -1 once the relay is closed. Not the caller's.
@@ -138,7 +131,7 @@ impl Relay {
 
 impl Relay {
     /// None once it is closed.
-    fn relay(&self) -> Option<Arc<relay::Relay>> {
+    pub fn relay(&self) -> Option<Arc<relay::Relay>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -202,6 +195,10 @@ mod _relay {
 
     #[pymodule_export]
     use super::Relay;
+    #[pymodule_export]
+    use crate::front::python::Front;
+    #[pymodule_export]
+    use crate::udp::python::Datagrams;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

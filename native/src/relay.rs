@@ -13,6 +13,8 @@ use crate::worker::Worker;
 const PIPES_MAX: usize = 64;
 /// Half a millisecond or so: as long as a question may wait.
 const TURN_BYTES_MAX: u64 = 2 * 1024 * 1024;
+/// As much as all pipes hold.
+const UNLOADED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Threads with pairs. Pairs are dealt out in turn.
 pub struct Relay {
@@ -26,7 +28,11 @@ impl Relay {
     pub fn start(threads: usize) -> io::Result<Self> {
         let threads = threads.max(1);
         let outbox = Arc::new(Outbox::new()?);
-        let share = Share { pipes_max: PIPES_MAX.div_euclid(threads).max(1), turn_bytes_max: TURN_BYTES_MAX };
+        let share = Share {
+            pipes_max: PIPES_MAX.div_euclid(threads).max(1),
+            turn_bytes_max: TURN_BYTES_MAX,
+            unloaded_bytes_max: UNLOADED_BYTES_MAX.div_euclid(threads),
+        };
         let workers = (0..threads)
             .map(|number| Worker::start(number, Arc::clone(&outbox), share))
             .collect::<io::Result<Vec<Worker>>>()?;

@@ -1,5 +1,5 @@
-//! The one place for unsafe code: numbers that come from Python become owners of descriptors.
-//! Every other system call goes through rustix, which needs none.
+//! The one place for unsafe code, beside the two calls of `udp::calls`: numbers that come from Python become owners of
+//! descriptors. Every other system call goes through rustix, which needs none.
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 

@@ -1,12 +1,12 @@
 //! One thread around one hub: wait for edges, hand them over, do what is due.
 //!
-//! The hub is behind a turnstile that the thread takes for each edge by itself, so that a question from elsewhere
-//! waits for one turn of one flow at most. The thread never waits for anything but its epoll and that turnstile,
-//! and whoever holds the turnstile waits for nothing.
+//! The hub is behind a turnstile, and between any two edges the thread lets those pass who wait at it, so that a
+//! question from elsewhere waits for one turn of one flow at most. The thread never waits for anything but its epoll
+//! and that turnstile, and whoever holds the turnstile waits for nothing. Pairs come past it, by `arrivals`.
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -14,9 +14,10 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
+use crate::arrivals::{Added, Arrivals};
 use crate::completions::{Bell, Outbox};
 use crate::hub::{Hub, Share};
-use crate::pair::End;
+use crate::pair::{End, Pair};
 use crate::pump::untag;
 use crate::turnstile::Turnstile;
 
@@ -29,6 +30,7 @@ const BELL: u64 = u64::MAX;
 
 struct Shared {
     hub: Turnstile<Hub>,
+    arrivals: Arc<Arrivals>,
     bell: Bell,
 }
 
@@ -45,8 +47,11 @@ impl Worker {
         let bell = Bell::new()?;
         epoll::add(&epoll, &bell, epoll::EventData::new_u64(BELL), epoll::EventFlags::IN)?;
         let waited = fcntl_dupfd_cloexec(&epoll, 0)?;
-        let hub = Hub::new(epoll, outbox, share, Instant::now());
-        let shared = Arc::new(Shared { hub: Turnstile::new(hub), bell });
+        let entered = fcntl_dupfd_cloexec(&epoll, 0)?;
+        let now = Instant::now();
+        let arrivals = Arc::new(Arrivals::new(entered, now));
+        let hub = Hub::new(epoll, Arc::clone(&arrivals), outbox, share, now);
+        let shared = Arc::new(Shared { hub: Turnstile::new(hub), arrivals, bell });
         let theirs = Arc::clone(&shared);
         let thread = Builder::new()
             .name(format!("relay-{number}"))
@@ -55,37 +60,56 @@ impl Worker {
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Do something with the hub, and wake the thread if it has to know.
+    /// Hand over a pair that was made just now. Its sockets are reset when that cannot be done: no room for watches,
+    /// or stopped. Waits for nobody's turn, but when there is no room.
+    pub fn add(&self, id: u64, pair: Pair) -> Result<(), Errno> {
+        match self.shared.arrivals.add(id, pair)? {
+            Added::Quietly => Ok(()),
+            Added::Overslept => {
+                self.shared.bell.ring();
+                Ok(())
+            }
+            // If it has ended by itself in the meantime, that is what is told.
+            Added::Unwatched(errno) => {
+                if self.with(|hub| hub.forget(id)) {
+                    Err(errno)
+                } else {
+                    Ok(())
+                }
+            }
+        }
+    }
+
+    /// Pairs alive. Waits for nobody.
+    pub fn alive(&self) -> usize {
+        self.shared.arrivals.alive()
+    }
+
+    /// Do something with the hub.
     pub fn with<T>(&self, act: impl FnOnce(&mut Hub) -> T) -> T {
-        self.act(self.shared.hub.enter(), act)
+        let mut hub = self.shared.hub.enter();
+        hub.receive();
+        act(&mut hub)
     }
 
     /// The same, if nobody has the hub at this moment; else `act` comes back.
     pub fn try_with<T, F: FnOnce(&mut Hub) -> T>(&self, act: F) -> Result<T, F> {
-        match self.shared.hub.try_enter() {
-            Some(hub) => Ok(self.act(hub, act)),
-            None => Err(act),
-        }
+        let Some(mut hub) = self.shared.hub.try_enter() else {
+            return Err(act);
+        };
+        hub.receive();
+        Ok(act(&mut hub))
     }
 
     /// End all pairs and the thread. Idempotent.
     pub fn stop(&self) {
         self.with(|hub| hub.close(End::Killed));
+        self.shared.bell.ring();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             // An error would be the thread's panic, and a panic has ended the process.
             let _ = thread.join();
         }
-    }
-
-    fn act<T>(&self, mut hub: MutexGuard<'_, Hub>, act: impl FnOnce(&mut Hub) -> T) -> T {
-        let done = act(&mut hub);
-        let is_overslept = hub.is_overslept();
-        drop(hub);
-        if is_overslept {
-            self.shared.bell.ring();
-        }
-        done
     }
 }
 
@@ -97,19 +121,17 @@ impl Drop for Worker {
 
 fn work(shared: &Shared, epoll: &OwnedFd) {
     let mut events: Vec<epoll::Event> = Vec::with_capacity(EVENTS_MAX);
-    loop {
-        let sleep = {
-            let mut hub = shared.hub.enter();
-            if hub.is_closed() {
-                return;
-            }
-            hub.rest(Instant::now())
-        };
+    let mut hub = shared.hub.enter();
+    while !hub.is_closed() {
+        let sleep = hub.rest(Instant::now());
+        drop(hub);
         events.clear();
         let waited = epoll::wait(epoll, spare_capacity(&mut events), sleep.map(whole_ms).as_ref());
+        shared.arrivals.wakes_up();
+        hub = shared.hub.enter();
         if !matches!(waited, Ok(_) | Err(Errno::INTR)) {
             // Without edges nothing may go on, and nothing would end.
-            shared.hub.enter().close(End::Failed);
+            hub.close(End::Failed);
             return;
         }
         let now = Instant::now();
@@ -118,15 +140,16 @@ fn work(shared: &Shared, epoll: &OwnedFd) {
                 shared.bell.hush();
             } else {
                 let (id, side) = untag(event.data);
-                shared.hub.enter().ready(id, side, event.flags, now);
+                hub.ready(id, side, event.flags, now);
+                hub = shared.hub.give_way(hub);
             }
         }
-        shared.hub.enter().tick(now);
+        hub.tick(now);
     }
 }
 
 /// Rounded up: waking a little early means waking again at once. At most a day, which every kernel can wait.
-fn whole_ms(sleep: Duration) -> Timespec {
+pub fn whole_ms(sleep: Duration) -> Timespec {
     let sleep_ms = sleep.as_micros().div_ceil(1000).min(24 * 3600 * 1000);
     let sleep = Duration::from_millis(u64::try_from(sleep_ms).unwrap_or(0));
     Timespec::try_from(sleep).unwrap_or_default()

@@ -5,7 +5,8 @@ mod world;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use doorward_native::pair::{End, Limits};
+use doorward_native::arrivals::Added;
+use doorward_native::pair::{End, Limits, Side};
 use world::{Kind, PIPES_MAX, Talk, World, open_descriptors};
 
 /// Descriptors are counted for the whole process, so one at a time.
@@ -66,15 +67,89 @@ fn each_idle_limit_ends_its_pair_in_its_own_time() {
 fn the_thread_sleeps_until_the_first_limit_and_is_woken_for_an_earlier_one() {
     let _alone = alone();
     let mut world = World::new();
-    assert_eq!(world.hub.rest(world.now), None);
-    let _patient = world.talk(Kind::Unix, idle(100));
-    assert!(world.hub.is_overslept());
+    let mut talks = Vec::new();
+    let mut add = |world: &mut World, seconds: u64| {
+        let (talk, pair) = world.wires(Kind::Unix, idle(seconds));
+        talks.push(talk);
+        world.arrivals.add(seconds, pair).unwrap()
+    };
+    assert_eq!(add(&mut world, 100), Added::Quietly, "a thread at work needs no waking");
     assert_eq!(world.hub.rest(world.now), Some(Duration::from_secs(100)));
-    assert!(!world.hub.is_overslept());
-    let _more_patient = world.talk(Kind::Unix, idle(200));
-    assert!(!world.hub.is_overslept());
-    let _hasty = world.talk(Kind::Unix, idle(1));
-    assert!(world.hub.is_overslept());
+    assert_eq!(add(&mut world, 200), Added::Quietly);
+    assert_eq!(add(&mut world, 1), Added::Overslept);
+    assert_eq!(world.hub.rest(world.now), Some(Duration::from_secs(1)));
+}
+
+#[test]
+fn a_thread_without_limits_sleeps_until_something_happens_and_is_woken_for_the_first_limit() {
+    let _alone = alone();
+    let mut world = World::new();
+    let _talk = world.talk(Kind::Unix, Limits::default());
+    assert_eq!(world.hub.rest(world.now), None);
+    let (_first, pair) = world.wires(Kind::Unix, Limits::default());
+    assert_eq!(world.arrivals.add(10, pair), Ok(Added::Quietly));
+    let (_second, pair) = world.wires(Kind::Unix, idle(5));
+    assert_eq!(world.arrivals.add(11, pair), Ok(Added::Overslept));
+    world.arrivals.wakes_up();
+    let (_third, pair) = world.wires(Kind::Unix, idle(1));
+    assert_eq!(world.arrivals.add(12, pair), Ok(Added::Quietly));
+    assert_eq!(world.hub.rest(world.now), Some(Duration::from_secs(1)));
+    assert_eq!(world.hub.len(), 4);
+}
+
+#[test]
+fn what_comes_for_a_pair_before_the_pair_is_not_lost() {
+    let _alone = alone();
+    let mut world = World::new();
+    let (mut talk, pair) = world.wires(Kind::Tcp, Limits::default());
+    talk.client.send(100);
+    world.hub.rest(world.now);
+    world.arrivals.add(1, pair.with_early(Vec::new(), Vec::new())).unwrap();
+    let (mut other, pair) = world.wires(Kind::Tcp, Limits::default());
+    world.arrivals.add(2, pair.with_early(vec![0, 31], vec![0])).unwrap();
+    world.turn_without_rest();
+    assert_eq!(talk.server.read(1000), 100);
+    assert_eq!((other.server.read(1000), other.client.read(1000)), (2, 1));
+}
+
+#[test]
+fn a_thread_that_is_faster_than_whoever_adds_the_pair_misses_nothing() {
+    let _alone = alone();
+    let mut world = World::new();
+    // It had to ask about room at a socket before that socket was put into the epoll.
+    let (mut talk, pair) = world.wires(Kind::Tcp, Limits::default());
+    let sockets = std::sync::Arc::clone(&pair.sockets);
+    world.watch(1, Side::External, &sockets.external);
+    assert_eq!(world.arrivals.add(1, pair), Ok(Added::Quietly));
+    world.unwatch(&sockets.external);
+    for _ in 0..20 {
+        talk.client.send(100_000);
+        world.turns(2);
+    }
+    assert!(world.hub.counts(1).is_some());
+    let deadline = std::time::Instant::now() + Duration::from_secs(5);
+    while talk.server.got < talk.client.sent {
+        talk.server.read(100_000);
+        world.turns(1);
+        assert!(std::time::Instant::now() < deadline, "{} of {}", talk.server.got, talk.client.sent);
+    }
+}
+
+#[test]
+fn a_pair_that_ends_while_it_is_being_added_is_closed_when_that_is_over() {
+    let _alone = alone();
+    let before = open_descriptors();
+    let mut world = World::new();
+    let (mut talk, pair) = world.wires(Kind::Tcp, Limits::default());
+    let still_adding = std::sync::Arc::clone(&pair.sockets);
+    world.arrivals.add(1, pair).unwrap();
+    world.hub.receive();
+    world.hub.kill(1);
+    drop(still_adding);
+    assert!(talk.client.has_seen_an_end() && talk.client.saw_reset);
+    assert!(talk.server.has_seen_an_end() && talk.server.saw_reset);
+    drop((world, talk));
+    assert_eq!(open_descriptors(), before);
 }
 
 #[test]
@@ -144,7 +219,7 @@ fn a_closed_hub_takes_nothing_and_resets_what_it_is_given() {
     let mut world = World::new();
     world.hub.close(End::Killed);
     let (mut talk, pair) = world.wires(Kind::Tcp, Limits::default());
-    assert!(world.hub.add(1, pair).is_err());
+    assert!(world.arrivals.add(1, pair).is_err());
     assert!(talk.client.has_seen_an_end() && talk.client.saw_reset);
     assert!(talk.server.has_seen_an_end() && talk.server.saw_reset);
     world.turns(2);

@@ -29,7 +29,7 @@ fn pair(relay: &Relay) -> (u64, UnixStream, UnixStream) {
     let limits = Limits { idle: Some(Duration::from_secs(60)), ..Limits::default() };
     let pair = Pair::new(internal.into(), external.into(), limits, Instant::now());
     let (id, worker) = relay.place().unwrap();
-    worker.with(|hub| hub.add(id, pair)).unwrap();
+    worker.add(id, pair).unwrap();
     (id, client, server)
 }
 

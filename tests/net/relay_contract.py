@@ -10,6 +10,7 @@ from tests.net.relay_ends import EndsContract
 from tests.net.relay_life import LifeContract, LimitsContract
 from tests.net.relay_reclaim import ReclaimContract
 from tests.net.relay_schedules import SchedulesContract
+from tests.net.relay_weather import WeatherContract
 
 
 class RelayContract(
@@ -20,5 +21,6 @@ class RelayContract(
     LifeContract,
     ReclaimContract,
     SchedulesContract,
+    WeatherContract,
 ):
     """All of it."""

@@ -119,7 +119,7 @@ class TestThreads:
             relay = make_relay(poller, lambda completions: None)
             relay.add(internal.detach(), external.detach(), Limits())
             assert isinstance(relay, NativeRelay)
-            poller.loop.remove_reader(relay._native.fileno())
+            poller.loop.remove_reader(relay.native.fileno())
             del relay
             gc.collect()
             await peer.sees_reset()

@@ -139,3 +139,10 @@ def test_an_address_about_which_nothing_can_be_learned_counts_as_own(
 
 def test_this_machine_knows_itself() -> None:
     assert OwnAddresses(Clock(0)).is_own(ip_address("127.0.0.1"))
+
+
+def test_a_table_that_leads_everything_here_makes_nothing_our_own() -> None:
+    """What TPROXY needs: a local default route, which only marked packets see."""
+    led_here = "Id 100:\n  |-- 0.0.0.0\n     /0 host LOCAL\n  |-- 203.0.113.0\n     /24 host LOCAL\n"
+    assert local_ipv4(led_here + FIB_TRIE) == [IPv4Network("203.0.113.0/24"), *local_ipv4(FIB_TRIE)]
+    assert local_ipv4("Local:\n  |-- 0.0.0.0\n     /0 host LOCAL\n") == [IPv4Network("0.0.0.0/0")]

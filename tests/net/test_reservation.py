@@ -97,3 +97,11 @@ def test_a_source_of_the_other_family_leads_nowhere() -> None:
             bind_as_source(sock, ("::1", 0))
         with pytest.raises(AddressInUse):
             bind_as_source(sock, ("192.0.2.1", 0))
+
+
+def test_one_may_be_of_a_socket_that_is_bound_already() -> None:
+    bound = socket.create_server(("127.0.0.1", 0))
+    reservation = Reservation("127.0.0.1", 0, sock=bound)
+    assert reservation.name == bound.getsockname()
+    assert reservation.take() is bound
+    bound.close()

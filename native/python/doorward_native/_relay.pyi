@@ -1,9 +1,9 @@
 # The border of the native relay. What each call does and raises stands in the binary (help(doorward_native.Relay)) and
 # in src/python.rs; a test compares these types with the binary.
 
-from typing import Final, TypeAlias, final
+from typing import Final, Literal, TypeAlias, final
 
-__all__ = ["BORDER_VERSION", "Relay", "__version__"]
+__all__ = ["BORDER_VERSION", "Datagrams", "Front", "Relay", "__version__"]
 
 BORDER_VERSION: Final[int]
 __version__: Final[str]
@@ -12,6 +12,73 @@ __version__: Final[str]
 _Completion: TypeAlias = tuple[int, int, int, str, str, int]
 # Internal and external descriptor, bytes to external and to internal, bytes sent and received.
 _Reclaimed: TypeAlias = tuple[int, int, bytes, bytes, tuple[int, int]]
+# Packed address, port, scope; and the datagram.
+_Handed: TypeAlias = tuple[bytes, int, int, bytes]
+# Dropped, failed, errno of the last that failed, unheard.
+_Lost: TypeAlias = tuple[int, int, int, int]
+# Payload from the client, and to it; when the last of it was, in seconds since the start.
+_Carried: TypeAlias = tuple[int, int, float]
+
+# Kind, number, descriptor or -1, address, port, bytes, answered, errno or microseconds, seconds since it came. See
+# src/front/post.rs.
+_Letter: TypeAlias = tuple[
+    Literal["visitor", "late", "asked", "stood", "failed", "lost", "short"],
+    int,
+    int,
+    str,
+    int,
+    bytes,
+    bool,
+    int,
+    float,
+]
+
+@final
+class Front:
+    def __new__(cls, relay: Relay) -> Front: ...
+    def listen(self, fd: int) -> int: ...
+    def unlisten(self, listener_id: int) -> None: ...
+    def set(self, names_users: bool, handshake_s: float) -> None: ...
+    def set_room(self, free: int) -> None: ...
+    def unknown(self) -> int: ...
+    def resume(self) -> None: ...
+    def dial(
+        self,
+        client_id: int,
+        packed: bytes,
+        port: int,
+        timeout_s: float,
+        idle_s: float,
+        bytes_max: int,
+        bytes_per_second: int,
+    ) -> None: ...
+    def take(self, client_id: int) -> tuple[int, bytes, float] | None: ...
+    def __len__(self) -> int: ...
+    def fileno(self) -> int: ...
+    def letters(self) -> list[_Letter]: ...
+    def close(self) -> list[_Letter]: ...
+
+@final
+class Datagrams:
+    def __new__(cls) -> Datagrams: ...
+    def open(self, fd: int) -> int: ...
+    def release(self, socket_id: int) -> tuple[list[_Handed], _Lost] | None: ...
+    def losses(self, socket_id: int) -> _Lost | None: ...
+    def flow(
+        self,
+        inner_id: int,
+        client: tuple[bytes, int],
+        header: bytes,
+        outer_id: int,
+        peer: tuple[bytes, int],
+        answer_header: bytes,
+    ) -> int | None: ...
+    def counts(self, flow_id: int) -> _Carried | None: ...
+    def end(self, flow_id: int) -> _Carried | None: ...
+    def fileno(self) -> int: ...
+    def take(self) -> list[tuple[int, _Handed]]: ...
+    def close(self) -> None: ...
+    def __len__(self) -> int: ...
 
 @final
 class Relay:

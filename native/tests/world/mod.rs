@@ -7,17 +7,22 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use doorward_native::arrivals::Arrivals;
 use doorward_native::completions::{Completion, Outbox};
 use doorward_native::hub::{Hub, Share};
 use doorward_native::pair::{Limits, Pair, Side};
-use doorward_native::pump::untag;
+use doorward_native::pump::{READ, tag, untag};
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::net::sockopt;
 
+/// A prime: no power of two is a whole number of them.
+const PERIOD: usize = 251;
+/// What one call sends or reads at most.
+const CALL_BYTES_MAX: usize = 512 * 1024;
 /// What a kernel may hold. A client's wire holds enough to fill reads, so that its bytes are spliced; a server's so
 /// little that writes come in parts; and both are full after a few hundred kilobytes.
 const CLIENT_BUFFER_BYTES: usize = 200 * 1024;
@@ -42,8 +47,12 @@ pub struct Peer {
     pub saw_reset: bool,
 }
 
-fn byte_at(place: usize) -> u8 {
-    u8::try_from(place * 31 % 251).unwrap()
+/// The bytes that stand for so many places from this one on.
+fn bytes_at(place: usize, count: usize) -> &'static [u8] {
+    static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        (0..PERIOD + CALL_BYTES_MAX).map(|place| u8::try_from(place * 31 % PERIOD).unwrap()).collect()
+    });
+    &BYTES[place % PERIOD..][..count]
 }
 
 impl Peer {
@@ -65,8 +74,7 @@ impl Peer {
         let Some(mut file) = self.file().filter(|_| !self.finished) else {
             return;
         };
-        let data: Vec<u8> = (self.sent..self.sent + count).map(byte_at).collect();
-        match file.write(&data) {
+        match file.write(bytes_at(self.sent, count.min(CALL_BYTES_MAX))) {
             Ok(sent) => self.sent += sent,
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(_) => self.saw_reset = true,
@@ -78,12 +86,11 @@ impl Peer {
         let Some(mut file) = self.file().filter(|_| !self.at_end) else {
             return 0;
         };
-        let mut data = vec![0; count];
+        let mut data = vec![0; count.min(CALL_BYTES_MAX)];
         match file.read(&mut data) {
             Ok(0) => self.at_end = true,
             Ok(count) => {
-                let due = (self.got..self.got + count).map(byte_at);
-                assert!(data.iter().copied().take(count).eq(due), "other bytes than were sent");
+                assert!(data[..count] == *bytes_at(self.got, count), "other bytes than were sent");
                 self.got += count;
                 return count;
             }
@@ -147,6 +154,7 @@ pub struct World {
     pub hub: Hub,
     pub now: Instant,
     pub completions: Vec<Completion>,
+    pub arrivals: Arc<Arrivals>,
     epoll: OwnedFd,
     outbox: Arc<Outbox>,
     next_id: u64,
@@ -170,12 +178,19 @@ impl Talk {
 
 impl World {
     pub fn new() -> Self {
+        Self::with_unloaded_max(usize::MAX)
+    }
+
+    /// With so much memory for what pipes are emptied into.
+    pub fn with_unloaded_max(unloaded_bytes_max: usize) -> Self {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
         let outbox = Arc::new(Outbox::new().unwrap());
         let now = Instant::now();
-        let share = Share { pipes_max: PIPES_MAX, turn_bytes_max: TURN_BYTES_MAX };
-        let hub = Hub::new(epoll.try_clone().unwrap(), Arc::clone(&outbox), share, now);
-        Self { hub, now, completions: Vec::new(), epoll, outbox, next_id: 1 }
+        let share = Share { pipes_max: PIPES_MAX, turn_bytes_max: TURN_BYTES_MAX, unloaded_bytes_max };
+        let arrivals = Arc::new(Arrivals::new(epoll.try_clone().unwrap(), now));
+        let (theirs, told) = (Arc::clone(&arrivals), Arc::clone(&outbox));
+        let hub = Hub::new(epoll.try_clone().unwrap(), theirs, told, share, now);
+        Self { hub, now, completions: Vec::new(), arrivals, epoll, outbox, next_id: 1 }
     }
 
     pub fn talk(&mut self, kind: Kind, limits: Limits) -> Talk {
@@ -186,8 +201,19 @@ impl World {
 
     /// A pair that is not the hub's yet.
     pub fn wires(&self, kind: Kind, limits: Limits) -> (Talk, Pair) {
+        self.wires_with(kind, limits, SERVER_BUFFER_BYTES)
+    }
+
+    /// A pair in the relay over which bulk flows well, and which holds much when it does not.
+    pub fn wide_talk(&mut self) -> Talk {
+        let (mut talk, pair) = self.wires_with(Kind::Tcp, Limits::default(), CLIENT_BUFFER_BYTES);
+        talk.id = self.add(pair);
+        talk
+    }
+
+    fn wires_with(&self, kind: Kind, limits: Limits, server_buffer_bytes: usize) -> (Talk, Pair) {
         let (client, internal) = wire(kind, CLIENT_BUFFER_BYTES);
-        let (external, server) = wire(kind, SERVER_BUFFER_BYTES);
+        let (external, server) = wire(kind, server_buffer_bytes);
         let talk = Talk { id: 0, client: Peer::new(client), server: Peer::new(server) };
         (talk, Pair::new(internal, external, limits, self.now))
     }
@@ -195,8 +221,19 @@ impl World {
     pub fn add(&mut self, pair: Pair) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
-        self.hub.add(id, pair).unwrap();
+        self.arrivals.add(id, pair).unwrap();
+        self.hub.receive();
         id
+    }
+
+    /// Put a socket into the epoll, for this pair.
+    pub fn watch(&self, id: u64, side: Side, socket: &OwnedFd) {
+        epoll::add(&self.epoll, socket, tag(id, side), READ).unwrap();
+    }
+
+    /// And out of it.
+    pub fn unwatch(&self, socket: &OwnedFd) {
+        epoll::delete(&self.epoll, socket).unwrap();
     }
 
     /// Take the pair back and hand it over again, if it is alive.
@@ -210,8 +247,14 @@ impl World {
     /// What the thread does between two sleeps, without the sleep.
     pub fn turn(&mut self) {
         self.hub.rest(self.now);
+        self.turn_without_rest();
+    }
+
+    /// The same, and nobody has looked at the arrivals before.
+    pub fn turn_without_rest(&mut self) {
         let mut events: Vec<epoll::Event> = Vec::with_capacity(64);
         epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&Timespec::default())).unwrap();
+        self.arrivals.wakes_up();
         for event in events {
             let (id, side) = untag(event.data);
             self.hub.ready(id, side, event.flags, self.now);

@@ -5,7 +5,8 @@ for the length of one call. What the kernel cannot take now is dropped and count
 queued here. Nothing that a peer or a router says (ICMP) ends a socket.
 
 One system call a datagram is what this costs, on purpose: recvmmsg and sendmmsg through ctypes were measured and
-gain a tenth, since four fifths of the time is the kernel's own (bench/README.md).
+gain a tenth, since four fifths of the time is the kernel's own (bench/README.md). Where there is native code a socket
+may be lent to it (native_datagrams.py), which sends what belongs together in one piece; its owner sees no difference.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from doorward.api.errors import AddressInUse, Side
 from doorward.net.poller import READ, Poller
 from doorward.net.seam import translate
+
+if TYPE_CHECKING:
+    from doorward.net.native_datagrams import Courier, Losses
 
 # What recvfrom gives and sendto takes: (host, port), for IPv6 (host, port, 0, 0) with a numeric host.
 SocketAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
@@ -41,23 +45,22 @@ _NO_SOCKET: Final = frozenset({errno.EBADF, errno.ENOTSOCK, errno.EINVAL})
 
 
 class Inbox:
-    """What the UDP sockets of one loop share: the poller, and the buffer into which they receive."""
+    """What the UDP sockets of one loop share: the poller, the buffer into which they receive, and a courier if any."""
 
-    __slots__ = ("buffer", "poller", "view")
+    __slots__ = ("buffer", "courier", "poller", "view")
 
     def __init__(self, poller: Poller) -> None:
         self.poller = poller
         self.buffer = bytearray(DATAGRAM_BYTES_MAX)
         self.view = memoryview(self.buffer)
+        self.courier: Courier | None = None
 
 
 class DatagramSocket:
-    """One bound UDP socket. `dropped` counts what the kernel had no room for, `failed` what it refused to send.
+    """One bound UDP socket. `failure` is the last refusal's errno: no route, a packet filter, a datagram too large."""
 
-    `failure` is the last refusal's errno: no route, a packet filter, a datagram too large for its way.
-    """
-
-    __slots__ = ("_again", "_fd", "_inbox", "_on_datagram", "_socket", "dropped", "failed", "failure", "name")
+    __slots__ = ("_again", "_dropped", "_failed", "_fd", "_inbox", "_lent", "_on_datagram", "_socket", "_unheard",
+                 "failure", "name")  # fmt: skip
 
     def __init__(self, inbox: Inbox, sock: socket.socket, on_datagram: OnDatagram) -> None:
         """Takes over a bound, non-blocking socket; receives after `start`."""
@@ -67,13 +70,28 @@ class DatagramSocket:
         self._on_datagram = on_datagram
         self._again: asyncio.Handle | None = None
         self.name: tuple[str, int] = sock.getsockname()[:2]
-        self.dropped = 0
-        self.failed = 0
         self.failure = 0
+        self._dropped = self._failed = self._unheard = 0
+        self._lent = 0  # the number that it has with the courier
 
     @property
     def open(self) -> bool:
         return self._fd >= 0
+
+    @property
+    def dropped(self) -> int:
+        """What was not sent for want of room in the kernel."""
+        return self._dropped + self._lost.dropped if self._lent else self._dropped
+
+    @property
+    def failed(self) -> int:
+        """What the kernel has refused to send."""
+        return self._failed + self._lost.failed if self._lent else self._failed
+
+    @property
+    def unheard(self) -> int:
+        """What was received by the courier and could not be handed up in time."""
+        return self._unheard + self._lost.unheard if self._lent else self._unheard
 
     @property
     def version(self) -> int:
@@ -115,10 +133,37 @@ class DatagramSocket:
             try:
                 on_datagram(view[:size], address)
             except Exception as error:  # our own bug: it costs this datagram, and not the socket
-                context = {"message": "a datagram could not be handled", "exception": error}
-                self._inbox.poller.loop.call_exception_handler(context)
+                self._not_handled(error)
         if self._fd >= 0 and self._again is None:
             self._again = self._inbox.poller.loop.call_soon(self._go_on)
+
+    def lend(self) -> int:
+        """Let the courier receive here; the number that this socket has there, 0 if there is no courier or no room.
+
+        Not while a datagram that was received here is being dealt with: see `Courier.soon`.
+        """
+        if self._lent or self._fd < 0 or self._inbox.courier is None:
+            return self._lent
+        self._lent = self._inbox.courier.open(self._fd, self)
+        if self._lent:
+            self._inbox.poller.unwatch(self._fd)
+            self._rest()
+        return self._lent
+
+    def take_back(self) -> None:
+        """Receive here again, after what the courier has received and not handed up. Idempotent."""
+        if not self._lent:
+            return
+        try:
+            self._inbox.poller.watch(self._fd, self)
+        except OSError:
+            return  # no room for a watch: the courier goes on, and hands everything up
+        self._part(hand_up=True)
+
+    def handed(self, payload: bytes, address: SocketAddress) -> None:
+        """A datagram that the courier has received here."""
+        if self._fd >= 0:
+            self._tell(memoryview(payload), address)
 
     def raise_receive_buffer(self, size: int = BURST_BUFFER_BYTES) -> None:
         """Ask for room for a burst; the kernel cuts it to net.core.rmem_max."""
@@ -130,13 +175,12 @@ class DatagramSocket:
     def close(self) -> None:
         """Idempotent; what waits in the kernel is lost."""
         if self._fd >= 0:
+            self._part(hand_up=False)
             self._inbox.poller.unwatch(self._fd)
             self._end()
 
     def _end(self) -> None:
-        if self._again is not None:
-            self._again.cancel()
-            self._again = None
+        self._rest()
         self._fd = -1
         self._socket.close()
 
@@ -145,11 +189,43 @@ class DatagramSocket:
         self._again = None
         self.ready(self._fd, READ)
 
+    def _rest(self) -> None:
+        """The next turn is somebody else's."""
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+
+    def _part(self, *, hand_up: bool) -> None:
+        """From the courier, if it has this."""
+        courier, lent, self._lent = self._inbox.courier, self._lent, 0
+        if lent and courier is not None:
+            losses = courier.release(lent, hand_up=hand_up)
+            self._dropped += losses.dropped
+            self._failed += losses.failed
+            self._unheard += losses.unheard
+            self.failure = losses.failure or self.failure
+
+    @property
+    def _lost(self) -> Losses:
+        """By the courier."""
+        assert self._inbox.courier is not None
+        return self._inbox.courier.losses(self._lent)
+
+    def _tell(self, payload: memoryview, address: SocketAddress) -> None:
+        try:
+            self._on_datagram(payload, address)
+        except Exception as error:
+            self._not_handled(error)
+
+    def _not_handled(self, error: Exception) -> None:
+        context = {"message": "a datagram could not be handled", "exception": error}
+        self._inbox.poller.loop.call_exception_handler(context)
+
     def _not_sent(self, number: int) -> None:
         if number in _WOULD_WAIT:
-            self.dropped += 1
+            self._dropped += 1
         else:
-            self.failed += 1
+            self._failed += 1
             self.failure = number
 
 

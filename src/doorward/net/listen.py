@@ -36,17 +36,19 @@ class Listener:
         *,
         room: Callable[[], bool],
         on_shortage: Callable[[str], None],
+        sock: socket.socket | None = None,
     ) -> None:
         """Bind and listen at once, accept after `start`. `room` says whether one more client fits.
 
-        Raises LinkError and its kind when the address cannot be bound.
+        `sock` listens there already and belongs to the listener from now on. Raises LinkError and its kind when the
+        address cannot be bound.
         """
         self._poller = poller
         self._on_client = on_client
         self._room = room
         self._on_shortage = on_shortage
         self._pause: asyncio.TimerHandle | None = None
-        self._socket = _bind(host, port)
+        self._socket = bind(host, port) if sock is None else sock
         self.name: tuple[str, int] = self._socket.getsockname()[:2]
 
     def start(self) -> None:
@@ -105,7 +107,20 @@ class Listener:
         self.ready(self._socket.fileno(), 0)
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens at this address. Raises LinkError and its kind."""
+    sock = unbound(host)
+    try:
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise translate(error.errno, Side.OURS) from None
+    return sock
+
+
+def unbound(host: str) -> socket.socket:
+    """A socket for clients at this address, not bound yet. Raises LinkError and its kind."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -120,8 +135,6 @@ def _bind(host: str, port: int) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((host, port))
-        sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
         raise translate(error.errno, Side.OURS) from None

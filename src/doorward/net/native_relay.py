@@ -16,6 +16,8 @@ from doorward.net.relay import Completion, Counts, Limits, OnCompletions, Reclai
 
 if TYPE_CHECKING:
     import doorward_native as native
+
+    from doorward.net.front import Front
 else:
     try:
         import doorward_native as native
@@ -23,7 +25,7 @@ else:
         native = None
 
 # The border of the native package that this module was written for.
-BORDER_VERSION: Final = 1
+BORDER_VERSION: Final = 2
 # More threads bring nothing below a dozen cores: one pumps more than most networks carry.
 THREADS: Final = 1
 _NUMBER_MAX: Final = 2**64 - 1
@@ -43,15 +45,20 @@ class NativeRelay:
         """Raises OSError when descriptors or threads have run out, with nothing left behind."""
         self.poller = poller
         self._on_completions = on_completions
-        self._native = native.Relay(threads)
+        self.native = native.Relay(threads)
+        self._front: Front | None = None
         try:
-            poller.loop.add_reader(self._native.fileno(), self._hear)
+            poller.loop.add_reader(self.native.fileno(), self._hear)
         except OSError:
-            self._native.close()
+            self.native.close()
             raise
 
     def __len__(self) -> int:
-        return len(self._native)
+        return len(self.native)
+
+    def join(self, front: Front) -> None:
+        """Clients come by this front as well, under numbers of this relay."""
+        self._front = front
 
     def add(
         self,
@@ -65,7 +72,7 @@ class NativeRelay:
         """See `Relay.add`."""
         idle_s, bytes_max, bytes_per_second = limits
         try:
-            return self._native.add(
+            return self.native.add(
                 internal_fd,
                 external_fd,
                 idle_s,
@@ -79,16 +86,18 @@ class NativeRelay:
 
     def counts(self, pair_id: int) -> Counts | None:
         """See `Relay.counts`."""
-        counts = self._native.counts(pair_id)
+        counts = self.native.counts(pair_id)
         return Counts._make(counts) if counts is not None else None
 
     def kill(self, pair_id: int) -> None:
-        """See `Relay.kill`."""
-        self._native.kill(pair_id)
+        """See `Relay.kill`. A client of the front that is being connected has failed then, without a completion."""
+        # In this order: it may go on to the relay in between.
+        if self._front is None or not self._front.kill(pair_id):
+            self.native.kill(pair_id)
 
     def reclaim(self, pair_id: int) -> Reclaimed | None:
         """See `Relay.reclaim`."""
-        reclaimed = self._native.reclaim(pair_id)
+        reclaimed = self.native.reclaim(pair_id)
         if reclaimed is None:
             return None
         internal_fd, external_fd, to_external, to_internal, counts = reclaimed
@@ -96,13 +105,16 @@ class NativeRelay:
 
     def close(self) -> None:
         """See `Relay.close`. Waits for the threads, which takes them one turn of one flow."""
-        if (bell := self._native.fileno()) >= 0:
+        if (bell := self.native.fileno()) >= 0:
             self.poller.loop.remove_reader(bell)
-        self._tell(self._native.close())
+        self._tell(self.native.close())
 
     def _hear(self) -> None:
         """The bell has rung."""
-        self._tell(self._native.completions())
+        told = self.native.completions()
+        if self._front is not None:
+            self._front.hear()  # that it stood was told before it ended
+        self._tell(told)
 
     def _tell(self, told: list[tuple[int, int, int, str, str, int]]) -> None:
         if told:

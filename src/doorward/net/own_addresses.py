@@ -76,13 +76,19 @@ def can_be_bound(address: IPAddress) -> bool:
 
 
 def local_ipv4(fib_trie: str) -> list[IPNetwork]:
-    """Every `host LOCAL` entry of a fib_trie: the prefix stands on the `|--` line before it."""
+    """Every `host LOCAL` entry of a fib_trie: the prefix stands on the `|--` line before it.
+
+    But for a route that has every address of the world end here, in a table that only some packets see: by that,
+    traffic is led to a transparent firewall (docs/gateway.md), and no address becomes one of ours.
+    """
     found: dict[IPNetwork, None] = {}
-    prefix = ""
+    prefix, is_special = "", False
     for line in fib_trie.splitlines():
-        if match := _PREFIX.search(line):
+        if line and not line[0].isspace():
+            is_special = line.startswith("Id ")
+        elif match := _PREFIX.search(line):
             prefix = match[1]
-        elif (match := _LOCAL.search(line)) and prefix:
+        elif (match := _LOCAL.search(line)) and prefix and not (is_special and match[1] == "0"):
             found[ipaddress.IPv4Network(f"{prefix}/{match[1]}", strict=False)] = None
     return list(found)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from doorward.api.errors import AddressInUse, BadArgument, DoorwardError, Side, Unreachable
 from doorward.net.seam import translate
+from doorward.net.transparent import Borrowed, allow_borrowing
 
 if TYPE_CHECKING:
     from doorward.api.contracts import TransportName
@@ -26,14 +27,22 @@ _NOT_TO_BE_HAD: Final = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.
 class Reservation:
     """One local end. Owns its socket until `take` or `close`."""
 
-    def __init__(self, address: str, port: int, transport: TransportName = "tcp") -> None:
+    def __init__(
+        self,
+        address: str,
+        port: int,
+        transport: TransportName = "tcp",
+        *,
+        sock: socket.socket | None = None,
+    ) -> None:
         """`""` is every address of both families, where there are two; port 0 leaves the choice to the kernel.
 
+        `sock` is bound there already, and is the reservation's from now on.
         Raises BadArgument, AddressInUse for what is taken or none of this machine's, OutOfResources.
         """
         if not 0 <= port <= 65_535:
             raise BadArgument(f"{port} is no port")
-        self._socket: socket.socket | None = _bound(address, port, transport)
+        self._socket: socket.socket | None = sock or _bound(address, port, transport)
         self.name: SocketName = self._socket.getsockname()[:2]
 
     def take(self) -> socket.socket:
@@ -50,13 +59,18 @@ class Reservation:
 
 
 def bind_as_source(sock: socket.socket, source: SocketName) -> None:
-    """Have a TCP socket connect from this end, which a reservation may hold. Raises AddressInUse, Unreachable."""
+    """Have a TCP socket connect from this end, which a reservation may hold, or which is not ours (`Borrowed`).
+
+    Raises AddressInUse, Unreachable, LinkError.
+    """
     address = ipaddress.ip_address(source[0])
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     if family != sock.family and not address.is_unspecified:
         raise Unreachable(f"not from {address}: the destination is of another kind", side=Side.OURS)
     here = _WILDCARDS[sock.family] if address.is_unspecified else str(address)
     try:
+        if isinstance(source, Borrowed):
+            allow_borrowing(sock)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((here, source[1]))
     except OSError as error:

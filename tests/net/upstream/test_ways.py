@@ -323,3 +323,9 @@ async def test_a_route_for_peers_that_are_waited_for_opens_the_way_for_them_alon
     one.expect_direct(inputs._replace(transport="tcp-in"))
     with pytest.raises(UpstreamNoBind):
         one.expect_direct(inputs, bound=True)  # it goes out, whatever port it goes out from
+
+
+async def test_it_is_known_whether_a_way_is_direct(poller: Poller) -> None:
+    inputs = allowed(DESTINATION)[DESTINATION].inputs
+    assert ways(poller, ("direct",)).is_direct(inputs)
+    assert not ways(poller, ("corp", "direct"), GONE).is_direct(inputs)

@@ -102,6 +102,10 @@ class Ways:
             )
             raise kind(f"the route leads through it, and no upstream {what} for us", upstream=first)
 
+    def is_direct(self, inputs: Inputs) -> bool:
+        """Whether the first way of what goes out leads through no upstream."""
+        return self._routes.choose(inputs).via[0] == DIRECT
+
     async def _by(
         self, chosen: Chosen, group: Sequence[IPAddress], host: str | None, port: int, deadline: float
     ) -> Reached:
