@@ -42,7 +42,7 @@ examples: $(VENV)/installed-dev ## Run the examples on live traffic
 fuzz: $(VENV)/installed-dev     ## A short run of every fuzzer
 	@$(BIN)/python -m tools.fuzz_all --seconds 5
 
-bench: $(VENV)/installed-dev    ## Doorward next to its peers, in one run (needs cc, and the peers)
+bench: $(VENV)/installed-dev $(NATIVE) ## Doorward next to its peers, in one run (needs cc, and the peers)
 	@$(BIN)/python -m bench
 
 clean:          ## Remove what was built; the log of a firewall that ran here (var/) stays

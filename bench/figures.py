@@ -8,10 +8,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from bench.load import Mode, Window
 
 BYTES_PER_GB = 1e9
+
+Quantity = Literal["rate", "cpu"]
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,11 @@ class Figure:
     cpu_scale: float
 
 
-def _bulk(mode: Mode, streams: int) -> Figure:
-    title = f"Bulk, {mode}, {streams} stream{'s' if streams > 1 else ''}"
+def _bytes(name: str, group: str, title: str, mode: Mode, streams: int) -> Figure:
     return Figure(
-        f"{mode}-{streams}",
-        "bulk",
-        title,
+        name,
+        group,
+        f"{title}, {mode}, {streams} stream{'s' if streams > 1 else ''}",
         mode,
         streams,
         "Gbit/s",
@@ -49,10 +51,10 @@ def _bulk(mode: Mode, streams: int) -> Figure:
 
 
 FIGURES = (
-    _bulk("download", 1),
-    _bulk("upload", 1),
-    _bulk("download", 8),
-    _bulk("upload", 8),
+    _bytes("download-1", "single", "Bulk", "download", 1),
+    _bytes("upload-1", "single", "Bulk", "upload", 1),
+    _bytes("download-8", "bulk", "Bulk", "download", 8),
+    _bytes("upload-8", "bulk", "Bulk", "upload", 8),
     Figure(
         "connections",
         "connections",
@@ -86,10 +88,14 @@ FIGURES = (
         "CPU µs/datagram",
         1e6,
     ),
+    _bytes("filter-download", "filter", "Bytes that Python searches chunk by chunk", "download", 8),
+    _bytes("filter-upload", "filter", "Bytes that Python searches chunk by chunk", "upload", 8),
 )
 
 MEMORY = "memory"
-GROUPS = (*dict.fromkeys(figure.group for figure in FIGURES), MEMORY)
+JUDGEMENTS = "judgements"
+GROUPS = (*dict.fromkeys(figure.group for figure in FIGURES), MEMORY, JUDGEMENTS)
+DEFAULT_GROUPS = tuple(group for group in GROUPS if group != "single")
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,9 @@ class Sample:
     cpu: float
     proxy_busy: float
     window: Window
+
+    def quantity(self, of: Quantity) -> float:
+        return self.rate if of == "rate" else self.cpu
 
 
 def sample(figure: Figure, peer: str, round_number: int, window: Window) -> Sample:
@@ -133,6 +142,19 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """Microseconds of one judgement in one case, by a small policy and by a large one."""
+
+    case: str
+    small_us: float
+    large_us: float
+
+    @property
+    def ratio(self) -> float:
+        return self.large_us / self.small_us
+
+
+@dataclass(frozen=True)
 class Spread:
     """The median of some numbers, and how far they lie apart."""
 
@@ -145,11 +167,11 @@ def spread(numbers: Sequence[float]) -> Spread:
     return Spread(statistics.median(numbers), min(numbers), max(numbers))
 
 
-def ratio(samples: Sequence[Sample], peer: str, to: str) -> float | None:
-    """The median over rounds of peer's rate over `to`'s in the same round; None without a round they share.
+def ratio(samples: Sequence[Sample], peer: str, to: str, of: Quantity = "rate") -> float | None:
+    """The median over rounds of peer's rate or CPU cost over `to`'s in the same round; None without such a round.
 
     Within a round, because the speed of a shared machine moves by more than the peers differ.
     """
-    base = {s.round: s.rate for s in samples if s.peer == to}
-    shared = [s.rate / base[s.round] for s in samples if s.peer == peer and s.round in base]
+    base = {s.round: s.quantity(of) for s in samples if s.peer == to}
+    shared = [s.quantity(of) / base[s.round] for s in samples if s.peer == peer and base.get(s.round)]
     return statistics.median(shared) if shared else None

@@ -1,17 +1,19 @@
 /* load: the load generator of the bench, and the server it talks to, in one program
  * (the server half is load_server.c; datagrams are in load_datagrams.c).
  *
- *   load PORT VIA MODE COUNT SECONDS
+ *   load PORT VIA SERVER_PORT MODE COUNT SECONDS
  *
- * PORT is the proxy's on 127.0.0.1; VIA is `direct` (PORT is ignored), `socks5` or `connect`. Modes:
+ * PORT is the proxy's on 127.0.0.1. VIA says how it is asked for the server: `socks5`, `connect` (HTTP), `forward` (not
+ * at all: it has one target, the server at SERVER_PORT), or `direct` (there is no proxy; PORT is ignored). SERVER_PORT 0
+ * is one of the kernel's choice. Modes:
  *   connections  COUNT at a time: connect, handshake, a 64-byte echo, close; and the next
  *   messages     COUNT connections, each with one 64-byte message on its way at a time
  *   download     COUNT streams, bytes counted here          } the receiver counts, and copies
  *   upload       COUNT streams, bytes counted by the server } them out of the kernel
- *   datagrams    COUNT UDP associations, 64-byte datagrams one way, those counted that arrive (not through CONNECT)
+ *   datagrams    COUNT UDP associations, 64-byte datagrams one way, those counted that arrive (socks5 and direct)
  *   idle         open COUNT tunnels (one echo each) within SECONDS, say so on a line, hold them until end of input
  *
- * A run forks its own server on a port of its own, so nothing is left over from the run before. The first WARM_UP
+ * A run forks its own server, so nothing is left over from the run before. The first WARM_UP
  * part of SECONDS does not count: the lines `begin` and `end` on standard output frame the measured window, so that the
  * caller can read the proxy's CPU time at both ends of it. One line of JSON then says what happened.
  * Both sides are one thread each around epoll, level-triggered. Loopback and IPv4 only. Linux only.
@@ -35,7 +37,6 @@ enum {
     REPLY_BYTES_MAX = 512,
     SAMPLES_MAX = 1 << 20,
     OPENING_MAX = 32,     /* idle: tunnels being opened at a time */
-    SOURCE_ADDRESSES = 8, /* 127.0.0.2 and up: one address would run out of ports at 28,000 connections a second */
     ERRORS_WITHOUT_SUCCESS_MAX = 1000,
 };
 
@@ -50,8 +51,8 @@ static uint64_t now_ns(void) {
 
 enum mode { CONNECTIONS, MESSAGES, DOWNLOAD, UPLOAD, DATAGRAMS, IDLE, MODES };
 static const char *const mode_names[MODES] = {"connections", "messages", "download", "upload", "datagrams", "idle"};
-enum via { DIRECT, SOCKS5, CONNECT, VIAS };
-static const char *const via_names[VIAS] = {"direct", "socks5", "connect"};
+enum via { DIRECT, FORWARD, SOCKS5, CONNECT, VIAS };
+static const char *const via_names[VIAS] = {"direct", "forward", "socks5", "connect"};
 
 struct link {
     int fd;
@@ -68,6 +69,7 @@ static size_t samples;
 static uint64_t errors, serials, opened;
 static char first_error[200];
 static int driver_epoll;
+static pid_t server;
 static enum mode mode;
 static enum via via;
 static uint16_t proxy_port, server_port;
@@ -90,7 +92,7 @@ static void open_link(struct link *l) {
     no_delay(l->fd);
     int yes = 1;
     setsockopt(l->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &yes, sizeof yes);
-    struct sockaddr_in own = loopback(2 + l->serial % SOURCE_ADDRESSES, 0);
+    struct sockaddr_in own = source_address(l->serial);
     struct sockaddr_in far = loopback(1, via == DIRECT ? server_port : proxy_port);
     if (bind(l->fd, (struct sockaddr *)&own, sizeof own) < 0) die("bind");
     if (connect(l->fd, (struct sockaddr *)&far, sizeof far) < 0 && errno != EINPROGRESS) die("connect");
@@ -130,7 +132,7 @@ static void start_handshake(struct link *l) {
         return;
     }
     watch(driver_epoll, EPOLL_CTL_MOD, l->fd, EPOLLIN, (uint64_t)(l - links));
-    if (via == DIRECT) {
+    if (via == DIRECT || via == FORWARD) {
         start_talking(l);
     } else if (via == SOCKS5) {
         l->state = GREETED;
@@ -256,6 +258,12 @@ static uint32_t quantile_us(double part) {
     return samples ? samples_us[(size_t)(part * (double)(samples - 1))] : 0;
 }
 
+/* Waited for, so that the port is free for the next run. */
+static void end_server(struct rusage *cost) {
+    kill(server, SIGKILL);
+    wait4(server, NULL, 0, cost);
+}
+
 static void hold_idle(size_t count, uint64_t deadline_ns) {
     size_t started = 0;
     while (opened < count && now_ns() < deadline_ns) {
@@ -265,6 +273,7 @@ static void hold_idle(size_t count, uint64_t deadline_ns) {
     printf("{\"open\": %lu, \"errors\": %lu, \"first_error\": \"%s\"}\n", opened, errors, first_error);
     fflush(stdout);
     while (getchar() != EOF) {}
+    end_server(NULL);
 }
 
 static double cpu_s(const struct rusage *u) {
@@ -277,7 +286,7 @@ static void announce(const char *moment) {
     fflush(stdout);
 }
 
-static void drive(size_t count, double seconds, pid_t server) {
+static void drive(size_t count, double seconds) {
     uint64_t begin = now_ns(), window = begin + (uint64_t)(seconds * WARM_UP * 1e9);
     uint64_t end = begin + (uint64_t)(seconds * 1e9), before = 0, now;
     if (mode == DATAGRAMS)
@@ -301,8 +310,7 @@ static void drive(size_t count, double seconds, pid_t server) {
     for (size_t i = 0; i < count; i++)
         if (links[i].state != CLOSED) close(links[i].fd);
     struct rusage own, theirs;
-    kill(server, SIGKILL);
-    wait4(server, NULL, 0, &theirs);
+    end_server(&theirs);
     getrusage(RUSAGE_SELF, &own);
     qsort(samples_us, samples, sizeof *samples_us, compare);
     printf("{\"operations\": %lu, \"window_operations\": %lu, \"window_s\": %.6f, \"run_s\": %.6f, \"p50_us\": %u, "
@@ -319,15 +327,17 @@ static int choice(const char *word, const char *const *names, int count) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 6) {
-        fprintf(stderr, "usage: load PORT direct|socks5|connect connections|messages|download|upload|datagrams|idle COUNT SECONDS\n");
+    if (argc != 7) {
+        fprintf(stderr, "usage: load PORT direct|forward|socks5|connect SERVER_PORT connections|messages|download|upload|datagrams|"
+                        "idle COUNT SECONDS\n");
         return 2;
     }
     proxy_port = (uint16_t)atoi(argv[1]);
     via = (enum via)choice(argv[2], via_names, VIAS);
-    mode = (enum mode)choice(argv[3], mode_names, MODES);
-    size_t count = (size_t)atol(argv[4]);
-    double seconds = atof(argv[5]);
+    server_port = (uint16_t)atoi(argv[3]);
+    mode = (enum mode)choice(argv[4], mode_names, MODES);
+    size_t count = (size_t)atol(argv[5]);
+    double seconds = atof(argv[6]);
     if (count < 1 || count > LINKS_MAX || seconds <= 0 || seconds > 600) {
         fprintf(stderr, "load: 1 to %d links, up to 600 seconds\n", LINKS_MAX);
         return 2;
@@ -336,15 +346,14 @@ int main(int argc, char **argv) {
     if (operations == MAP_FAILED) die("mmap");
     for (size_t i = 1; i < CHUNK_BYTES; i++) chunk[i] = (char)(i * 31);
     chunk[0] = SINK;
-    pid_t server;
     if (mode == DATAGRAMS) {
-        if (via == CONNECT) {
-            fprintf(stderr, "load: no datagrams through CONNECT\n");
+        if (via == CONNECT || via == FORWARD) {
+            fprintf(stderr, "load: datagrams go by socks5 or direct\n");
             return 2;
         }
         server = start_sink(&server_port);
     } else {
-        int listener = listen_anywhere(&server_port);
+        int listener = listen_at(&server_port);
         server = fork();
         if (server < 0) die("fork");
         if (server == 0) serve(listener);
@@ -354,7 +363,6 @@ int main(int argc, char **argv) {
     if (mode == IDLE)
         hold_idle(count, now_ns() + (uint64_t)(seconds * 1e9));
     else
-        drive(count, seconds, server);
-    kill(server, SIGKILL);
+        drive(count, seconds);
     return 0;
 }

@@ -15,6 +15,7 @@ enum {
     CHUNK_BYTES = 256 * 1024,
     MESSAGE_BYTES = 64,
     EVENTS_MAX = 256,
+    SOURCE_ADDRESSES = 16,
 };
 
 /* The first byte of a connection tells the server what it is for. */
@@ -39,10 +40,16 @@ static inline struct sockaddr_in loopback(uint32_t last_byte, uint16_t port) {
     return address;
 }
 
+/* Clients come from 127.0.0.2 and up: one address would run out of ports, and a proxy with several workers may keep each
+ * client to one of them. */
+static inline struct sockaddr_in source_address(uint64_t serial) {
+    return loopback(2 + (uint32_t)(serial % SOURCE_ADDRESSES), 0);
+}
+
 void no_delay(int fd);
 
-/* A listening socket on 127.0.0.1 at a port of the kernel's choice. */
-int listen_anywhere(uint16_t *port);
+/* A listening socket on 127.0.0.1 at that port; 0 becomes one of the kernel's choice. */
+int listen_at(uint16_t *port);
 
 /* Datagrams (load_datagrams.c): the process that counts what arrives; what is opened toward it; and one burst. */
 pid_t start_sink(uint16_t *port);

@@ -17,15 +17,26 @@ from typing import Any, Literal
 
 from bench.processes import machine_cpu_seconds
 
-Via = Literal["direct", "socks5", "connect"]
+Via = Literal["direct", "forward", "socks5", "connect"]
 Mode = Literal["connections", "messages", "download", "upload", "datagrams"]
 
 SOURCES = ("load.c", "load_datagrams.c", "load_server.c")
+SOURCE_ADDRESSES = 16  # as in load.h
+END_S = 1.0  # what it may take to end when it is told to
 GRACE_S = 15.0  # what a run may take beyond its own time before it is ended
 
 
 class LoadError(Exception):
     """The generator could not do its work; the message says why, in its own words where it had any."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the load goes: a proxy on `port`, asked in the way `via`. `server_port` 0 lets the kernel choose."""
+
+    via: Via
+    port: int = 0
+    server_port: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,8 +86,11 @@ class Generator:
     program: Path
 
     @contextmanager
-    def _start(self, seconds: float, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-        command = [str(self.program), *map(str, arguments), str(seconds)]
+    def _start(
+        self, target: Target, mode: str, count: int, seconds: float
+    ) -> Iterator[subprocess.Popen[str]]:
+        words = (target.port, target.via, target.server_port, mode, count, seconds)
+        command = [str(self.program), *map(str, words)]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         overdue = threading.Timer(seconds + GRACE_S, process.kill)
         overdue.start()
@@ -84,21 +98,25 @@ class Generator:
             yield process
         finally:
             overdue.cancel()
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                assert pipe is not None
-                pipe.close()
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.close()  # ends what holds idle tunnels; everything else has ended, or hangs
+            try:
+                process.wait(END_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            process.stdout.close()
 
     def run(
-        self, via: Via, port: int, mode: Mode, parallel: int, seconds: float, meter: Callable[[], float]
+        self, target: Target, mode: Mode, parallel: int, seconds: float, meter: Callable[[], float]
     ) -> Window:
         """One run of `seconds`, of which the last four fifths count.
 
         `meter` says what CPU time the proxy has had so far, in seconds; it is read at both ends of the
         window. Raises LoadError if nothing came through.
         """
-        with self._start(seconds, port, via, mode, parallel) as process:
+        with self._start(target, mode, parallel, seconds) as process:
             assert process.stdout is not None
             _expect(process.stdout.readline(), "begin")
             before, machine_before = meter(), machine_cpu_seconds()
@@ -123,12 +141,12 @@ class Generator:
         )
 
     @contextmanager
-    def hold_idle(self, via: Via, port: int, tunnels: int, seconds: float) -> Iterator[None]:
+    def hold_idle(self, target: Target, tunnels: int, seconds: float) -> Iterator[None]:
         """Hold `tunnels` open tunnels while the body runs.
 
         Raises LoadError unless all of them stand within `seconds`.
         """
-        with self._start(seconds, port, via, "idle", tunnels) as process:
+        with self._start(target, "idle", tunnels, seconds) as process:
             assert process.stdout is not None
             told = _report(process.stdout.readline())
             if told["open"] != tunnels:

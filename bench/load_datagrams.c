@@ -70,11 +70,12 @@ static void exchange(int fd, const void *say, size_t size, uint8_t *answer, size
 }
 
 /* The TCP connection that the association lives by stays open until the process ends. */
-static struct sockaddr_in associate(uint16_t proxy_port) {
+static struct sockaddr_in associate(const struct sockaddr_in *own, uint16_t proxy_port) {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_in proxy = loopback(1, proxy_port), relay = loopback(1, 0);
     uint8_t answer[10];
-    if (fd < 0 || connect(fd, (struct sockaddr *)&proxy, sizeof proxy) < 0) die("connect");
+    if (fd < 0 || bind(fd, (const struct sockaddr *)own, sizeof *own) < 0) die("bind");
+    if (connect(fd, (struct sockaddr *)&proxy, sizeof proxy) < 0) die("connect");
     exchange(fd, "\x05\x01\x00", 3, answer, 2);
     exchange(fd, "\x05\x03\x00\x01\x00\x00\x00\x00\x00\x00", 10, answer, 10);
     if (answer[1] != 0 || answer[3] != 1) {
@@ -98,8 +99,10 @@ void open_associations(size_t count, bool socks, uint16_t proxy_port, uint16_t s
     datagram[datagram_bytes] = ECHO;
     datagram_bytes += MESSAGE_BYTES;
     for (associations = 0; associations < count; associations++) {
-        struct sockaddr_in far = socks ? associate(proxy_port) : sink;
+        struct sockaddr_in own = source_address(associations);
+        struct sockaddr_in far = socks ? associate(&own, proxy_port) : sink;
         int fd = sinks[associations] = udp_socket();
+        if (bind(fd, (struct sockaddr *)&own, sizeof own) < 0) die("bind");
         if (connect(fd, (struct sockaddr *)&far, sizeof far) < 0) die("connect");
     }
 }

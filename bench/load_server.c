@@ -81,10 +81,11 @@ _Noreturn void serve(int listener) {
     }
 }
 
-int listen_anywhere(uint16_t *port) {
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    struct sockaddr_in address = loopback(1, 0);
+int listen_at(uint16_t *port) {
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), yes = 1;
+    struct sockaddr_in address = loopback(1, *port);
     socklen_t size = sizeof address;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes); /* connections of the run before linger at a fixed port */
     if (bind(fd, (struct sockaddr *)&address, size) < 0 || listen(fd, 4096) < 0) die("listen");
     getsockname(fd, (struct sockaddr *)&address, &size);
     *port = ntohs(address.sin_port);

@@ -12,15 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from bench.figures import FIGURES, Figure, Memory, Sample, ratio, spread
+from bench.bars import KIB, LARGE_POLICY, SMALL_POLICY, Outcome, number, outcomes
+from bench.figures import FIGURES, Figure, Judgement, Memory, Sample, ratio, spread
 
-KIB = 1024
-WITHOUT_LATENCY = ("bulk", "datagrams")  # streams and one-way datagrams have no round trip
+WITH_LATENCY = ("connections", "messages")  # streams and one-way datagrams have no round trip
 
 
 @dataclass(frozen=True)
 class Results:
-    """Everything one invocation learned. `versions`, `how` and `skipped` are by peer."""
+    """Everything one invocation learned. What is a mapping is by peer; `processes` says how many after warming."""
 
     started: str
     method: str
@@ -28,9 +28,17 @@ class Results:
     versions: Mapping[str, str]
     how: Mapping[str, str]
     skipped: Mapping[str, str]
+    groups: Sequence[str]
     failures: list[str] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     memory: list[Memory] = field(default_factory=list)
+    judgements: list[Judgement] = field(default_factory=list)
+    relays: dict[str, str] = field(default_factory=dict)
+    processes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        return outcomes(self.groups, self.samples, self.memory, self.judgements)
 
 
 def _field_of(path: str, key: str) -> str:
@@ -64,13 +72,6 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(heads), line(rule), *map(line, rows)])
 
 
-def _number(value: float) -> str:
-    """Three digits that matter, or all of them above a thousand."""
-    if value >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
-
-
 def _row(figure: Figure, samples: Sequence[Sample], peer: str) -> list[str]:
     own = [s for s in samples if s.peer == peer]
     rate = spread([s.rate for s in own])
@@ -78,19 +79,19 @@ def _row(figure: Figure, samples: Sequence[Sample], peer: str) -> list[str]:
     to_direct = ratio(samples, peer, "direct")
     cells = [
         peer,
-        _number(rate.median),
-        f"{_number(rate.low)} - {_number(rate.high)}",
+        number(rate.median),
+        f"{number(rate.low)} - {number(rate.high)}",
         "" if to_direct is None else f"{to_direct:.2f}",
     ]
     if peer == "direct":
         cells += ["", "", ""]
     else:
         busy = spread([s.proxy_busy for s in own]).median
-        cells += [_number(cpu.median), f"{_number(cpu.low)} - {_number(cpu.high)}", f"{busy:.2f}"]
+        cells += [number(cpu.median), f"{number(cpu.low)} - {number(cpu.high)}", f"{busy:.2f}"]
     driver = spread([s.window.driver_busy for s in own]).median
     server = spread([s.window.server_busy for s in own]).median
     cells += [f"{driver:.2f} + {server:.2f}", f"{spread([s.window.others_busy for s in own]).median:.2f}"]
-    if figure.group not in WITHOUT_LATENCY:
+    if figure.group in WITH_LATENCY:
         cells.append(f"{spread([s.window.p50_us for s in own]).median / 1000:.1f}")
         cells.append(f"{spread([s.window.p99_us for s in own]).median / 1000:.1f}")
     cells.append(str(sum(s.window.errors for s in own)))
@@ -100,7 +101,7 @@ def _row(figure: Figure, samples: Sequence[Sample], peer: str) -> list[str]:
 def _figure(figure: Figure, samples: Sequence[Sample]) -> str:
     heads = ["peer", figure.rate_unit, "min - max", "of direct", figure.cpu_unit, "min - max", "proxy cores"]
     heads += ["load cores", "others"]
-    heads += [] if figure.group in WITHOUT_LATENCY else ["p50 ms", "p99 ms"]
+    heads += ["p50 ms", "p99 ms"] if figure.group in WITH_LATENCY else []
     heads.append("errors")
     rows = [_row(figure, samples, peer) for peer in dict.fromkeys(s.peer for s in samples)]
     return f"### {figure.title}\n\n{_table(heads, rows)}\n"
@@ -108,7 +109,7 @@ def _figure(figure: Figure, samples: Sequence[Sample]) -> str:
 
 def _memory(memory: Sequence[Memory]) -> str:
     rows = [
-        [m.peer, "", "", m.failed]
+        [m.peer, "", "", "yes"]
         if m.failed
         else [m.peer, f"{m.bytes_per_tunnel / KIB:.1f}", f"{m.empty_bytes / KIB / KIB:.1f}", ""]
         for m in memory
@@ -118,8 +119,24 @@ def _memory(memory: Sequence[Memory]) -> str:
     return f"### {title}\n\n{_table(heads, rows)}\n"
 
 
+def _judgements(judgements: Sequence[Judgement]) -> str:
+    heads = ["case", f"µs, {SMALL_POLICY:,} rules", f"µs, {LARGE_POLICY:,} rules", "factor"]
+    rows = [[j.case, f"{j.small_us:.2f}", f"{j.large_us:.2f}", f"{j.ratio:.2f}"] for j in judgements]
+    return f"### Judgements (the best of several rounds)\n\n{_table(heads, rows)}\n"
+
+
+def _bars(found: Sequence[Outcome]) -> str:
+    heads = ["figure", "ours", "theirs", "bar", "factor reached", ""]
+    rows = [
+        [o.figure, o.ours, o.theirs, o.bar, "" if o.factor is None else f"{o.factor:.2f}", o.verdict]
+        for o in found
+    ]
+    met = sum(o.verdict == "met" for o in found)
+    return f"### Bars: {met} of {len(found)} met\n\n{_table(heads, rows)}\n"
+
+
 def tables(results: Results) -> str:
-    """The figures alone, as Markdown."""
+    """The figures alone, as Markdown; the bars come last."""
     parts = []
     for figure in FIGURES:
         samples = [s for s in results.samples if s.figure == figure.name]
@@ -127,6 +144,10 @@ def tables(results: Results) -> str:
             parts.append(_figure(figure, samples))
     if results.memory:
         parts.append(_memory(results.memory))
+    if results.judgements:
+        parts.append(_judgements(results.judgements))
+    if results.outcomes:
+        parts.append(_bars(results.outcomes))
     return "\n".join(parts)
 
 
@@ -134,14 +155,21 @@ def _list(items: Mapping[str, str]) -> str:
     return "".join(f"- {name}: {text}\n" for name, text in items.items())
 
 
+def _peer(results: Results, peer: str) -> str:
+    facts = [results.versions[peer]]
+    if peer in results.relays:
+        facts.append(f"{results.relays[peer]} relay")
+    if peer in results.processes:
+        facts.append(f"processes: {results.processes[peer]}")
+    return f"- {peer} ({', '.join(facts)}): {results.how[peer]}\n"
+
+
 def markdown(results: Results) -> str:
     """The whole page: what was measured on what and how, then the figures, then what is missing."""
     page = f"# Bench, {results.started}\n\n{results.method}\n\n"
     page += f"## Machine\n\n{_list(results.machine)}\n## Peers\n\n"
-    page += "".join(
-        f"- {peer} ({version}): {results.how[peer]}\n" for peer, version in results.versions.items()
-    )
-    page += _list({f"{peer}, skipped": reason for peer, reason in results.skipped.items()})
+    page += "".join(_peer(results, peer) for peer in results.versions)
+    page += _list({f"{peer}, left out": reason for peer, reason in results.skipped.items()})
     page += f"\n## Figures\n\n{tables(results)}"
     if results.failures:
         page += "\n## Failed\n\n" + "".join(f"- {failure}\n" for failure in results.failures)
@@ -157,5 +185,6 @@ def save(results: Results, directory: Path, name: str) -> Path:
         stem = f"{name}-{number}"
     page = directory / f"{stem}.md"
     page.write_text(markdown(results))
-    (directory / f"{stem}.json").write_text(json.dumps(asdict(results), ensure_ascii=False) + "\n")
+    kept = asdict(results) | {"bars": [asdict(outcome) for outcome in results.outcomes]}
+    (directory / f"{stem}.json").write_text(json.dumps(kept, ensure_ascii=False) + "\n")
     return page
