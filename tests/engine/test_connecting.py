@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import ipaddress
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,16 +14,20 @@ from tests.engine.filters import Copying
 from tests.engine.promising import only_the_server, parent_of
 from tests.engine.rig import LOOPBACK, Plugin, Rig, entry
 
-from doorward.api import AccessDenied, ConnectEvent, EventKind, IpFilter, Scope
+from doorward.api import AccessDenied, ClientKind, ConnectEvent, EventKind, IpFilter, Scope
 from doorward.engine import connecting
 from doorward.engine.judgement import judge
+from doorward.engine.origin import Origin
 from doorward.engine.target import target_of
 from doorward.net.dial import dial
+from doorward.net.transparent import Borrowed, why_not
+from doorward.net.upstream.ways import Reached
 from doorward.policy.model import Action, PortRange, Protocols, Rule
 
 pytestmark = pytest.mark.anyio
 
 MakeRig = Callable[..., Rig]
+ORIGIN = Origin("transparent", ClientKind.CAPTURED, "127.0.0.66", 4242)
 
 
 async def test_policy_then_filters_in_their_order_then_factories_then_the_dial_then_established(
@@ -216,3 +222,53 @@ async def test_cancelling_a_dial_ends_the_connection_with_its_grants(
     with pytest.raises(asyncio.CancelledError):
         await asking
     assert rig.engine.grants.alive == 0
+
+
+class _Corp:
+    """Ways that lead through an upstream for everybody, or for nobody."""
+
+    def __init__(self, leg: Any, *, direct: bool) -> None:
+        self._leg = leg
+        self._direct = direct
+
+    def is_direct(self, inputs: object) -> bool:
+        return self._direct
+
+    async def reach(self, addresses: Any, host: str | None, port: int, timeout_s: float) -> Any:
+        leg, address = await self._leg(tuple(addresses), port, timeout_s)
+        return Reached(leg, address, "corp", None)
+
+
+@pytest.mark.skipif(bool(why_not(4)), reason=f"borrowing addresses: {why_not(4)}")
+@pytest.mark.parametrize(
+    ("direct", "seen", "via"), [(None, True, None), (True, True, None), (False, False, "corp")]
+)
+async def test_a_borrowed_source_is_seen_where_the_way_is_direct_and_is_no_bind(
+    make_rig: MakeRig, direct: bool | None, seen: bool, via: str | None
+) -> None:
+    heard: list[tuple[str, str]] = []
+    rig = make_rig(entry(Plugin("one", heard), events=(EventKind.BIND, EventKind.CONNECT)))
+    if direct is not None:
+        ways: Any = _Corp(partial(dial, rig.poller), direct=direct)
+        rig.engine.ruling = dataclasses.replace(rig.engine.ruling, ways=ways)
+    session = rig.engine.sessions.get("127.0.0.66", None)
+    connection = rig.engine.begin(session, rig.target(), ORIGIN)
+    await rig.engine.open(
+        connection, connecting.open_connect(rig.engine, connection, None, Borrowed("127.0.0.66"))
+    )
+    assert connection.refusal is None
+    assert heard == [("one", "connect")]
+    assert connection.external is not None
+    name = connection.external_socket_name
+    assert (name[0] == "127.0.0.66", connection.extra.via) == (seen, via)
+    connection.kill()
+
+
+async def test_a_borrowed_source_of_the_other_family_is_a_failure_and_never_ours(make_rig: MakeRig) -> None:
+    rig = make_rig()
+    connection = rig.engine.begin(rig.engine.sessions.get("::1", None), rig.target(), ORIGIN)
+    await rig.engine.open(
+        connection, connecting.open_connect(rig.engine, connection, None, Borrowed("2001:db8::7"))
+    )
+    assert connection.refusal is not None
+    assert (connection.refusal.action, connection.refusal.reason) == ("fail", "unreachable")

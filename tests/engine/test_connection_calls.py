@@ -184,7 +184,9 @@ class Stage:
         connection = begun(self.rig, operation, transport)
         connection.entries = (self.entry(kind),)
         destination = Destination(connection) if transport == "udp" else None
-        side = SimpleNamespace(destination=lambda _: destination, own_name=lambda: None, note="")
+        side = SimpleNamespace(
+            destination=lambda _: destination, own_name=lambda: None, read_all=lambda: None, note=""
+        )
         connection.extra.udp = cast("UdpSide", side)
         chain = cast("DestinationChain", destination) if kind is EventKind.UDP_DESTINATION else None
         await dispatch(connection, kind, event_of(kind, connection), chain)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
-SESSION: Final = cast("Session", SimpleNamespace(address=ip_address("192.0.2.7"), groups=frozenset()))
+_CLIENT: Final = SimpleNamespace(address=ip_address("192.0.2.7"), groups=frozenset(), programs=frozenset())
+SESSION: Final = cast("Session", _CLIENT)
 PORTS: Final = (PortRange("tcp-in", 5000, 5100),)
 PEERS: Final = Rule("peers", Action.ALLOW, to_networks=(ip_network("198.51.100.0/24"),), ports=PORTS)
 

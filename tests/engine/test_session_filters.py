@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
+from msgspec.structs import replace
 from tests.engine.rig import Plugin, entry
 
 from doorward.engine.session import Session

@@ -294,3 +294,18 @@ def test_what_would_end_the_process_becomes_a_failure_and_the_rest_stays_what_it
         watchdog.run(Holder(), fail)
     assert watchdog.running is None
     assert issubclass(FilterStalled, DoorwardError)
+
+
+async def test_a_task_that_has_not_begun_when_the_process_ends_comes_to_its_finally() -> None:
+    supervisor = Supervisor(lambda name, error: None)
+    told: list[str] = []
+
+    async def hold() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            told.append("closed")
+
+    supervisor.spawn(hold(), name="hold")
+    await supervisor.close(1.0)
+    assert told == ["closed"]

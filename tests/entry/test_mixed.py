@@ -5,7 +5,7 @@ from tests.entry.http.requests import connect, get
 from tests.entry.peers import read_answer, socks4_request, socks5_request
 from tests.entry.world import HEAD, RULE, limits, world
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("way_in")]
 
 TLS_HELLO = bytes.fromhex("160301005801000054030300") + bytes(80)
 

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
+import resource
+
 import pytest
 from tests.entry.peers import Peer, socks4_request, socks5_request, socks_login
 from tests.entry.socks import EITHER, LOGIN, MALFORMED, NO_LOGIN, ask5, reply5, talk
 from tests.entry.world import HEAD, ONLY_USERS, RULE, limits, user, world
 
-from doorward.api.errors import ConnectionRefused, DoorwardError, OutOfResources, Side, Unreachable
-
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("way_in")]
 
 USERS = HEAD + user("kim", "right") + ONLY_USERS
 
@@ -228,25 +228,26 @@ async def test_a_name_without_an_address_is_told_as_an_unreachable_host() -> Non
         assert (record.action, record.reason, record.host) == ("fail", "name_not_found", "nowhere.example")
 
 
-@pytest.mark.parametrize(
-    ("error", "code", "reason"),
-    [
-        (ConnectionRefused("no", side=Side.EXTERNAL), 5, "connection_refused"),
-        (Unreachable("no route", side=Side.EXTERNAL), 4, "unreachable"),
-        (OutOfResources("no descriptor", side=Side.OURS), 1, "out_of_resources"),
-    ],
-)
-async def test_what_dialling_meets_is_told_in_the_protocol(
-    monkeypatch: pytest.MonkeyPatch, error: DoorwardError, code: int, reason: str
-) -> None:
-    async def fail(*_: object) -> None:
-        raise error
-
-    monkeypatch.setattr("doorward.engine.connecting.dial", fail)
+async def test_a_network_that_cannot_be_reached_is_told_as_an_unreachable_host() -> None:
     async with world() as here:
-        client = await ask5(here, "127.0.0.1", 80)
-        assert await reply5(client) == code
-        assert (await here.record()).reason == reason
+        client = await ask5(here, "127.255.255.255", 80)  # for TCP there is no way to a broadcast address
+        assert await reply5(client) == 4
+        assert (await here.record()).reason == "unreachable"
+
+
+async def test_without_a_descriptor_to_dial_with_the_client_is_told() -> None:
+    async with world() as here:
+        client = await here.client(NO_LOGIN)
+        assert await client.receive(2) == b"\x05\x00"
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        try:
+            await client.send(socks5_request("127.0.0.1", 80))
+            assert await reply5(client) == 1
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        record = await here.record()
+        assert (record.reason, record.detail) == ("out_of_resources", "Too many open files")
 
 
 async def test_a_server_that_does_not_answer_is_given_up_in_time() -> None:
@@ -309,7 +310,7 @@ async def test_a_handshake_cut_off_at_any_byte_leaves_one_record_with_a_reason(e
                 await client.outcome()
                 client.close()
             else:
-                await here.until(lambda: here.firewall.entry.serving > 0)
+                await here.until(lambda: here.guests > 0)
                 client.reset()
             record = await here.record(length + 1)
             assert record.action == "fail", length

@@ -10,7 +10,7 @@ from tests.entry.world import HEAD, RULE
 
 from doorward.wire.socks import Datagram
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("moved_by")]
 
 HEAD6 = HEAD.replace("127.0.0.1:0", "[::1]:0")
 

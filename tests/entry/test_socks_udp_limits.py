@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from typing import Any
 
 import pytest
 from tests.entry.peers import socks_login
@@ -12,7 +14,7 @@ from tests.entry.world import HEAD, ONLY_USERS, RULE, limits, user
 
 from doorward.entry.socks_udp import SocksSide
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("moved_by")]
 
 ANYWHERE = '[[rule]]\nname = "anywhere"\naction = "allow"\nprotocols = ["any"]\n'
 
@@ -159,9 +161,12 @@ async def test_headers_in_every_spelling_do_not_fill_the_memory() -> None:
 
 async def test_without_a_descriptor_the_client_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     async with udp_world() as udp:
+        make = socket.socket
 
-        def fail(*_: object) -> None:
-            raise OSError(24, "Too many open files")
+        def fail(*what: Any, **more: Any) -> socket.socket:
+            if len(what) > 1 and what[1] & socket.SOCK_DGRAM:
+                raise OSError(24, "Too many open files")
+            return make(*what, **more)
 
         tcp = await udp.here.client(b"\x05\x01\x00")
         assert await tcp.receive(2) == b"\x05\x00"

@@ -98,6 +98,11 @@ class World:
         path.write_text(text)
         return path
 
+    @property
+    def guests(self) -> int:
+        """Clients that are here and not the relay's, whoever listens to them."""
+        return self.firewall.entry.serving + self.firewall.front_door.waiting
+
     async def client(self, first: bytes = b"") -> Peer:
         """A client of the mixed port that has said this much."""
         peer = self.keep(await Peer.connect(*self.proxy))
@@ -149,7 +154,7 @@ class World:
     async def quiet(self) -> None:
         """Every client and every connection is over."""
         firewall = self.firewall
-        await self.until(lambda: not (len(firewall.supervisor) or firewall.engine.connections))
+        await self.until(lambda: not (len(firewall.supervisor) or firewall.engine.connections or self.guests))
 
     def told(self) -> list[dict[str, Any]]:
         """The operational log."""
@@ -163,9 +168,13 @@ class World:
         self._ends.append(end)
         return end
 
-    async def end(self) -> None:
+    def part(self) -> None:
+        """Every client and every server of the test goes away."""
         for peer in self._ends:
             peer.close()
+
+    async def end(self) -> None:
+        self.part()
         await self.firewall.stop()
 
 

@@ -43,6 +43,7 @@ NETWORKS: Final = [
 ]
 HOSTS: Final = ["localhost", "a.org", "b.a.org", "org"]
 PATTERNS: Final = ["localhost", "a.org", "*.a.org", ".a.org", ".org"]
+PROGRAMS: Final = ["git", "/usr/bin/git", "curl"]
 PORTS: Final = [
     *(PortRange("tcp", 443, 443), PortRange("tcp", 1, 1000), PortRange("udp", 53, 53)),
     *(PortRange("tcp-in", 0, 65_535), PortRange("tcp-in", 443, 8080), PortRange("udp-in", 53, 53)),
@@ -65,6 +66,7 @@ RULES: Final = st.lists(
         users=st.none() | st.frozensets(st.sampled_from(["kim", "lee"])),
         groups=st.none() | st.frozensets(st.sampled_from(["staff"])),
         windows=st.none() | st.just((Window(0, 10), Window(10_000, 10_200))),
+        process=st.none() | st.none() | st.frozensets(st.sampled_from(PROGRAMS), min_size=1),
     ),
     max_size=8,
 ).map(lambda rules: tuple(_renamed(rule, number) for number, rule in enumerate(rules)))
@@ -80,6 +82,7 @@ INPUTS: Final = st.builds(
     groups=st.sampled_from([frozenset(), frozenset({"staff"})]),
     minute_of_week=st.sampled_from([0, 9, 10, 119, 120, 9_999, 10_079]),
     own=st.booleans(),
+    process=st.just(frozenset()) | st.frozensets(st.sampled_from(PROGRAMS)),
 )
 
 
@@ -95,6 +98,7 @@ def _renamed(rule: Rule, number: int) -> Rule:
         rule.users,
         rule.groups,
         rule.windows,
+        rule.process,
     )
 
 
@@ -136,6 +140,7 @@ def _protocol_from_when(rule: Rule, inputs: Inputs) -> bool:
         _protocol(rule, inputs)
         and (rule.sources is None or _inside(rule, inputs.client, rule.sources))
         and (rule.windows is None or contains(rule.windows, inputs.minute_of_week))
+        and (rule.process is None or any(name in rule.process for name in inputs.process))
     )
 
 

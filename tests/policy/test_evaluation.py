@@ -19,6 +19,7 @@ from doorward.policy.model import (
     Rule,
     Transport,
     Window,
+    names_of_process,
 )
 
 ASKED: Final = Inputs(
@@ -71,6 +72,8 @@ def test_the_first_full_match_decides_and_is_named() -> None:
         allow(sources=()),
         allow(windows=(Window(0, 600),)),
         allow(windows=()),
+        allow(process=frozenset({"git"})),
+        allow(process=frozenset()),
         allow(to_networks=networks("198.51.100.2/32")),
         allow(to_networks=()),
         allow(to_names=("example.org",)),
@@ -94,6 +97,20 @@ def test_a_rule_that_fails_on_one_field_does_not_match(rule: Rule) -> None:
 )
 def test_a_rule_whose_fields_all_match_decides(rule: Rule) -> None:
     assert answer(ASKED, rule) == ("allow", "rule_allow", "allow")
+
+
+def test_a_program_is_known_by_its_paths_and_by_the_names_of_its_files() -> None:
+    launched = ASKED._replace(process=names_of_process(("/bin/vi", "/usr/bin/vim.basic")))
+    for name in ("vi", "/bin/vi", "vim.basic", "/usr/bin/vim.basic"):
+        assert judge(launched, allow("editors", process=frozenset({"git", name}))).rule == "editors"
+    for name in ("git", "vim", "/usr/bin/vi", "bin/vi", "/bin", ""):
+        assert answer(launched, allow("editors", process=frozenset({name}))) == DEFAULT
+
+
+def test_a_program_that_is_not_known_is_none_of_those_that_are_refused() -> None:
+    rules = (deny("not git", process=frozenset({"git"})), allow("everybody"))
+    assert judge(ASKED, *rules).rule == "everybody"
+    assert judge(ASKED._replace(process=frozenset({"git"})), *rules).rule == "not git"
 
 
 def test_a_known_user_matches_by_name_or_group_and_an_unlisted_one_goes_on_to_the_next_rule() -> None:

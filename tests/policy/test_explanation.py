@@ -27,6 +27,7 @@ def test_every_rule_up_to_the_deciding_one_says_which_field_it_failed_on() -> No
         Rule("from", Action.ALLOW, 2, sources=(ip_network("10.0.0.0/8"),)),
         Rule("when", Action.ALLOW, 3, windows=(Window(420, 480),)),
         Rule("to", Action.ALLOW, 4, to_names=("*.example.org",), to_networks=(ip_network("10.0.0.0/8"),)),
+        Rule("process", Action.ALLOW, 4, process=frozenset({"git", "/bin/curl"})),
         Rule("users", Action.ALLOW, 5, users=frozenset({"lee"}), groups=frozenset({"board"})),
         Rule("yes", Action.ALLOW, 6),
         Rule("never tried", Action.DENY, 7),
@@ -36,8 +37,21 @@ def test_every_rule_up_to_the_deciding_one_says_which_field_it_failed_on() -> No
         Tried("from", 2, "no match", "from", "10.0.0.0/8", "192.168.1.5"),
         Tried("when", 3, "no match", "when", "mon 07:00 to mon 08:00", "mon 10:00"),
         Tried("to", 4, "no match", "to", "*.example.org, 10.0.0.0/8", "example.org (198.51.100.1)"),
+        Tried("process", 4, "no match", "process", "/bin/curl, git", "a client that was not launched"),
         Tried("users", 5, "no match", "users", "lee, group:board", "kim, group:staff"),
         Tried("yes", 6, "match", None, "", ""),
+    )
+
+
+def test_a_launched_program_is_shown_by_everything_that_it_goes_by() -> None:
+    asked = ASKED._replace(process=frozenset({"vi", "/bin/vi"}))
+    rules = [
+        Rule("a", Action.ALLOW, 1, process=frozenset({"git"})),
+        Rule("b", Action.DENY, 2, process=frozenset({"vi"})),
+    ]
+    assert explain(rules, asked) == (
+        Tried("a", 1, "no match", "process", "git", "/bin/vi, vi"),
+        Tried("b", 2, "match", None, "", ""),
     )
 
 

@@ -154,7 +154,7 @@ def test_a_quoted_value_may_look_like_a_condition() -> None:
         ("action=denied", "there is no action 'denied'; did you mean 'deny'?"),
         ("action=zzz", "there is no action 'zzz'; the actions are allow, deny, fail"),
         ("operation=conect", "there is no operation 'conect'; did you mean 'connect'?"),
-        ("operation=zzz", "the operations are connect, bind, accept, udp, destination"),
+        ("operation=zzz", "the operations are connect, bind, accept, udp, destination, resolve"),
         ("parent=kim", "parent is a number, not 'kim'"),
         ("parent>", "parent is a number, not ''"),
         ("deny", "'deny' is not a condition; write it like action=deny"),

@@ -57,6 +57,8 @@ def test_what_is_not_known_is_a_dash() -> None:
         ({"operation": "udp", "port": 0}, "udp"),
         ({"operation": "destination", "port": 53}, "udp → api.example.org:53"),
         ({"operation": "destination", "port": 53, "via": "corp"}, "udp → api.example.org:53 via corp"),
+        ({"operation": "resolve", "port": 53}, "name api.example.org"),
+        ({"operation": "resolve", "port": 53, "host": None, "address": "::1"}, "name ::1"),
         ({"operation": "bind", "host": "a b", "port": 1}, 'bind port 1 for "a b"'),
         ({"via": "x → y"}, '→ api.example.org:443 via "x → y"'),
         ({"operation": "\x1b[2J", "via": "\x1b[2J"}, "→ api.example.org:443 via \\x1b[2J"),
@@ -69,7 +71,7 @@ def test_a_line_says_what_it_was_about(changes: dict[str, Any], shown: str) -> N
 
 
 @given(
-    st.sampled_from(["bind", "accept", "udp", "destination", "connect"]),
+    st.sampled_from(["bind", "accept", "udp", "destination", "resolve", "connect"]),
     st.text(st.characters(), max_size=60),
 )
 def test_no_text_can_break_out_of_what_a_line_is_about(operation: str, text: str) -> None:

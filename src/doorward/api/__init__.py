@@ -34,6 +34,7 @@ from doorward.api.errors import (
     PeerReset,
     Refuse,
     ReplyHint,
+    ServersDown,
     Side,
     Terminating,
     TimedOut,
@@ -72,7 +73,7 @@ from doorward.api.filters import (
     StreamFilter,
 )
 from doorward.api.ip_filter import IpFilter
-from doorward.api.sessions import PrivateSession, Session
+from doorward.api.sessions import Launched, PrivateSession, Session
 from doorward.api.sockets import NetworkSocket, Socket, SocketName, TLSSocket
 
 __all__ = [
@@ -107,6 +108,7 @@ __all__ = [
     "HandshakeTimedOut",
     "Interest",
     "IpFilter",
+    "Launched",
     "LinkError",
     "ListenEvent",
     "NameNotFound",
@@ -123,6 +125,7 @@ __all__ = [
     "ReplyHint",
     "ResolveEvent",
     "Scope",
+    "ServersDown",
     "Session",
     "SessionFilter",
     "SessionFlags",

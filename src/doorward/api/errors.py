@@ -29,6 +29,7 @@
     │   │   ├── UpstreamRefused       it refused the destination, or could not reach it
     │   │   ├── UpstreamNoUdp         the way leads through it, and it carries no datagrams
     │   │   └── UpstreamNoBind        the way leads through it, and it cannot listen for us
+    │   ├── ServersDown           none of a published server's machines can be reached
     │   ├── ByteLimitReached      the policy's limit of bytes
     │   └── OutOfResources        descriptors, memory, ports, or a table's cap
     └── FilterError           a filter ended its own connection
@@ -295,6 +296,14 @@ class UpstreamNoBind(UpstreamError):
 
     slug = "upstream_no_bind"
     hint = ReplyHint.NOT_ALLOWED
+
+
+class ServersDown(LinkError):
+    """None of the machines behind a published server can be reached. The detail has each, and why."""
+
+    slug = "servers_down"
+    hint = ReplyHint.REFUSED
+    retry = True
 
 
 class ByteLimitReached(LinkError):

@@ -45,6 +45,8 @@ class ClientKind(enum.StrEnum):
 
     SOCKS = "socks"
     HTTP = "http"
+    CAPTURED = "captured"  # a program that knows of no proxy
+    PUBLISHED = "published"  # from outside, to a published server
     FILTER = "filter"  # a filter of this firewall, in a session's name
 
 

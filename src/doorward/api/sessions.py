@@ -6,7 +6,7 @@ The engine fulfils it; see `contracts` for the others.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from doorward.api.contracts import GRANT_TIMEOUT_S
 
@@ -16,6 +16,20 @@ if TYPE_CHECKING:
     from doorward.api.filters import DataFilter, SessionFilter
     from doorward.api.ip_filter import IpFilter
     from doorward.api.sockets import NetworkSocket, SocketName
+
+
+class Launched(NamedTuple):
+    """A program behind `doorward run`, as it was launched; whatever it starts itself counts as it.
+
+    `program` is its path as it was found, `file` the same without symbolic links, `user` who runs it on this machine,
+    and `process_id` the first of its processes. Words of `command` may be secrets: they are not on record.
+    """
+
+    program: str
+    file: str
+    user: str
+    process_id: int
+    command: tuple[str, ...]
 
 
 class Session(Protocol):
@@ -33,6 +47,11 @@ class Session(Protocol):
     @property
     def machine_name(self) -> str | None:
         """What the client's machine calls itself; None where nobody has said."""
+        ...
+
+    @property
+    def launched(self) -> Launched | None:
+        """The program that this session is, if it was launched behind the firewall; None for every other client."""
         ...
 
     @property

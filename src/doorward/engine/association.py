@@ -7,8 +7,10 @@ way the client came in, and is worked out once for each combination.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
+
+import msgspec
+from msgspec import Struct
 
 from doorward.api.events import EventKind
 from doorward.api.filters import ANY, ApplicationFilter, ClientKind, Interest
@@ -32,8 +34,7 @@ class Way(NamedTuple):
     is_secondary: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class FilterEntry:
+class FilterEntry(Struct, frozen=True, eq=False):
     """One filter in force. `ports` and `names` say what it is associated with; both None means everything.
 
     `rule_settings` are what the filter made of its settings for each rule that has some of its own, by the rule's
@@ -46,7 +47,7 @@ class FilterEntry:
     ports: tuple[PortRange, ...] | None = None
     names: frozenset[str] | None = None
     fail: Literal["closed", "open"] = "closed"
-    rule_settings: Mapping[str | None, object] = field(default_factory=dict)
+    rule_settings: Mapping[str | None, object] = msgspec.field(default_factory=dict)
     off: frozenset[str] = frozenset()
 
     def joins(self, way: Way) -> bool:

@@ -6,6 +6,7 @@ The one sequence of the object model for what goes out; what listens has its own
 from __future__ import annotations
 
 import time
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 from doorward.api.errors import AccessDenied, NotSupported, ReplyHint, Terminating
@@ -14,15 +15,18 @@ from doorward.engine.dispatch import dispatch, dispatch_connect, dispatch_establ
 from doorward.engine.judgement import Judged, inputs_of, judge
 from doorward.engine.lookup import ClientResolver
 from doorward.net.dial import dial
+from doorward.net.transparent import Borrowed
 from doorward.policy.model import Action, Decision, Unknown
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from doorward.api.sockets import SocketName
     from doorward.engine.connection import Connection
     from doorward.engine.engine import Engine
     from doorward.engine.grants import ConnectPromise, Promise
     from doorward.net.carrier import Carrier
-    from doorward.policy.model import Inputs
+    from doorward.policy.model import Inputs, IPAddress
 
 # The reason of what a filter has promised.
 GRANTED: Final = "granted"
@@ -40,7 +44,8 @@ async def open_connect(
 ) -> None:
     """Policy, events, outer leg. A refusal is left on the connection; raises DoorwardError, HandlerFailed.
 
-    `source` is the local end that was bound for it before, `promise` one that is for this connection alone.
+    `source` is the local end that was bound for it before, or that is borrowed (net/transparent) where the way is
+    direct; `promise` one that is for this connection alone.
     """
     session, target = connection.session, connection.target
     session.expect_alive()
@@ -60,7 +65,7 @@ async def open_connect(
     connection.entries = connection.ruling.associations.of(connection.way, judged.decision.rule)
     first = next(iter(judged.addresses))
     if connection.entries:
-        if source is not None and await _bind_denied(connection, source):
+        if source is not None and not isinstance(source, Borrowed) and await _bind_denied(connection, source):
             return
         await dispatch_connect(connection)
         if was_denied(connection):
@@ -133,14 +138,17 @@ async def _bind_denied(connection: Connection, source: SocketName) -> bool:
 async def dial_out(engine: Engine, connection: Connection, source: SocketName | None) -> None:
     """The outer leg, to one of the connection's addresses that it admits. Raises LinkError kinds, AccessDenied."""
     before_ns = time.monotonic_ns()
-    ruling, addresses = connection.ruling, connection.addresses
+    ruling = connection.ruling
+    addresses: Mapping[IPAddress, Decision] = connection.addresses
     if (admitted := connection.ip_filter) is not None:
         addresses = {a: d for a, d in addresses.items() if admitted.includes(a)}
         if not addresses:
             raise AccessDenied(NOT_ADMITTED, "the IP filter leaves out the destination")
     timeout_s = ruling.limits.connect_timeout_s
     carrier: Carrier
-    if ruling.ways is not None and source is not None:
+    if isinstance(source, Borrowed):
+        addresses, source = _where_kept(connection, addresses, source)
+    elif ruling.ways is not None and source is not None:
         for decision in addresses.values():
             ruling.ways.expect_direct(decision.inputs, bound=True)
     if ruling.ways is None or source is not None:
@@ -159,6 +167,19 @@ async def dial_out(engine: Engine, connection: Connection, source: SocketName | 
     connection.peer = address
     connection.judged = addresses[address]
     engine.take_external(connection, carrier)
+
+
+def _where_kept(
+    connection: Connection, addresses: Mapping[IPAddress, Decision], source: Borrowed
+) -> tuple[Mapping[IPAddress, Decision], SocketName | None]:
+    """The addresses that can see the client's, and its end; or all, and None, where an upstream is the one to be seen.
+
+    A borrowed address is of one family, and no upstream takes on a client's.
+    """
+    ways, version = connection.ruling.ways, ip_address(source.address).version
+    if ways is not None and any(not ways.is_direct(decision.inputs) for decision in addresses.values()):
+        return addresses, None
+    return {a: d for a, d in addresses.items() if a.version == version} or addresses, source
 
 
 def expect_alive(connection: Connection) -> None:

@@ -236,7 +236,7 @@ class Connection:
         self._expect_alive()
         if ConnectionFlags.EMULATED in self.flags:
             raise BadContext("an emulated connection has no peers to filter")
-        self.extra.ip_filter = copied_filter(ip_filter)
+        self.extra.admit(copied_filter(ip_filter))
 
     def attach_data_filter(
         self, data_filter: DataFilter, priority: Priority | None = None, context: object = None
@@ -324,7 +324,7 @@ class Connection:
         """See the contract."""
         if type(bytes_max) is not int or not 0 < bytes_max <= BUFFER_BYTES_MAX:
             raise BadArgument(f"a buffer of {bytes_max} bytes; 1 to {BUFFER_BYTES_MAX} are possible")
-        self.extra.buffer_size = bytes_max
+        self.extra.limit_buffer(bytes_max)
         for side in (self.internal, self.external):
             if isinstance(side, Leg):
                 side.chunk_max = bytes_max

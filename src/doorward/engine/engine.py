@@ -82,6 +82,7 @@ class Engine:
         recorder: Recorder,
         ruling: Ruling,
         on_filter_failure: OnFilterFailure,
+        first_id: int = 1,
     ) -> None:
         self.poller = poller
         self.resolver = resolver
@@ -97,9 +98,9 @@ class Engine:
         self.arrivals = Arrivals(self)
         self.udp = Mappings(self)
         self.admission = Admission(poller.loop.time)
-        self._relayed: dict[int, Connection] = {}
+        self.relayed: dict[int, Connection] = {}
         self._relay: Relay | None = None
-        self._next_id = 1
+        self.next_id = first_id
         sessions.engine = self
 
     @property
@@ -139,9 +140,9 @@ class Engine:
         Without `limited`, what one client may have at once and within a minute does not count.
         """
         connection = Connection(
-            self, self.ruling, self._next_id, session, target, origin, operation, transport
+            self, self.ruling, self.next_id, session, target, origin, operation, transport
         )
-        self._next_id += 1
+        self.next_id += 1
         self.connections[connection.id] = connection
         self.sessions.enter(session)
         refusal = self.admission.enter(session.client_address, self.ruling.limits)
@@ -241,12 +242,14 @@ class Engine:
     def completed(self, completions: list[Completion]) -> None:
         """Pairs that the relay has done with."""
         for done in completions:
-            connection = self._relayed.pop(done.id, None)
+            connection = self.relayed.pop(done.id, None)
             if connection is not None:
                 connection.relay_id = None
                 connection.bytes_sent += done.bytes_sent
                 connection.bytes_received += done.bytes_received
                 how = connection.killed_as or done.end if done.end == "killed" else done.end
+                if done.end == "killed" and not connection.opened:
+                    connection.refuse_by_kill(how)
                 self._finish(connection, End(how, done.ended_by))
 
     def close_session(self, session: Session) -> None:
@@ -319,7 +322,7 @@ class Engine:
             internal.detach(), external.detach(), limits, to_external=to_external, to_internal=to_internal
         )
         connection.relay_id = relay_id
-        self._relayed[relay_id] = connection
+        self.relayed[relay_id] = connection
 
     def _handler_failed(self, connection: Connection, failed: HandlerFailed) -> None:
         if isinstance(failed.error, Refuse):

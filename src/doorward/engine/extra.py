@@ -13,13 +13,16 @@ from doorward.api.ip_filter import IpFilter
 from doorward.policy.address import canonical
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from doorward.api.sockets import SocketName
     from doorward.engine.association import FilterEntry
     from doorward.engine.chain import Attached
     from doorward.engine.connection import Connection
     from doorward.engine.grants import Promise
     from doorward.engine.session import Session
-    from doorward.policy.model import Decision, Verdict
+    from doorward.net.openings import Way
+    from doorward.policy.model import Decision, IPAddress, Verdict
 
 
 class Attachable(Protocol):
@@ -52,6 +55,10 @@ class UdpSide(Protocol):
         """Our end toward far ends; see `Mapping`. Raises LinkError kinds, OutOfResources, Terminating."""
         ...
 
+    def read_all(self) -> None:
+        """Something has changed that every datagram has to meet."""
+        ...
+
     @property
     def note(self) -> str:
         """What was dropped, for the record; empty if nothing was."""
@@ -69,14 +76,17 @@ class Listening(Protocol):
 class Extra:
     """What only some connections have: listening, arrived, emulated, UDP."""
 
-    __slots__ = ("bind_emulator", "buffer_size", "client_name", "full_proxy", "ip_filter", "leads_to_client",
-                 "listening", "note", "parent", "peer_name", "promises", "socket_name", "udp", "via")  # fmt: skip
+    __slots__ = ("bind_emulator", "borrowed", "buffer_size", "client_name", "full_proxy", "ip_filter",
+                 "leads_to_client", "listening", "note", "parent", "peer_name", "promises", "socket_name", "udp", "via",
+                 "ways")  # fmt: skip
 
     def __init__(self) -> None:
         self.ip_filter: IpFilter | None = None
         self.socket_name: SocketName | None = None
         self.peer_name: SocketName | None = None
         self.bind_emulator: str | None = None  # the filter that has claimed this bind
+        # For a UDP destination, the address that it is to see in place of ours: the client's own, say.
+        self.borrowed: Callable[[IPAddress], str | None] | None = None
         self.leads_to_client = False  # peers are led to an address of the client
         self.client_name: SocketName | None = None
         self.full_proxy = False
@@ -87,6 +97,26 @@ class Extra:
         self.udp: UdpSide | None = None
         self.promises: set[Promise] = set()  # grants that die with it
         self.via: str | None = None  # the upstream that it goes through
+        self.ways: Sequence[Way] = ()  # to where it listens, through a packet filter
+
+    def admit(self, ip_filter: IpFilter | None) -> None:
+        """Have only these peers from now on; None is all."""
+        self.ip_filter = ip_filter
+        for way in self.ways:
+            way.admit(ip_filter)
+        if self.udp is not None:
+            self.udp.read_all()
+
+    def close_ways(self) -> None:
+        """Nobody comes any more. Idempotent."""
+        for way in self.ways:
+            way.close()
+
+    def limit_buffer(self, bytes_max: int) -> None:
+        """Have no longer datagrams than this from now on."""
+        self.buffer_size = bytes_max
+        if self.udp is not None:
+            self.udp.read_all()
 
 
 def checked_name(name: SocketName) -> SocketName:

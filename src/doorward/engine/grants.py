@@ -216,6 +216,12 @@ class Grants:
         """Let it be found."""
         _enter(self._factories, promise.session, promise)
 
+    def promised(self, session: Session) -> bool:
+        """Whether anything may be promised to who connects in this session's name."""
+        return bool(self._factories or self._connects) and (
+            session in self._factories or session in self._connects or session.address in self._connects
+        )
+
     def connect(self, session: Session, transport: TransportName, target: Target) -> ConnectPromise | None:
         """The promise that allows this, oldest first; it is not used yet."""
         if not self._connects:

@@ -95,7 +95,7 @@ async def judge(
     inputs = inputs_of(session, target, user, now_s, is_own, transport)
     decision = policy.judge(inputs)
     if target.address is not None:
-        return Judged(decision, {target.address: decision} if decision.allowed else {})
+        return _of_one(decision, target.address)
     if decision.needs != "address" or target.host is None:
         return Judged(decision, {})  # without a name, a peer that has yet to arrive
     candidates = dict.fromkeys(canonical(found) for found in await resolver.resolve(target.host))
@@ -103,6 +103,20 @@ async def judge(
         a: policy.judge(inputs._replace(address=a, own=is_leading_to(a, is_own))) for a in candidates
     }
     return _of_several(decisions)
+
+
+def judge_address(
+    policy: Policy,
+    is_own: Callable[[IPAddress], bool],
+    session: Session,
+    target: Target,
+    address: IPAddress,
+    *,
+    user: str | Unknown | None,
+    now_s: float,
+) -> Judged:
+    """The same for a target that has its address: nothing to wait for."""
+    return _of_one(policy.judge(inputs_of(session, target, user, now_s, is_own)), address)
 
 
 def inputs_of(
@@ -125,12 +139,17 @@ def inputs_of(
         session.groups,
         local_minute(now_s),
         address is not None and is_leading_to(address, is_own),
+        session.programs,
     )
 
 
 def is_leading_to(address: IPAddress, is_own: Callable[[IPAddress], bool]) -> bool:
     """Also through a form that embeds one of our addresses."""
     return any(is_own(form) for form in forms(address))
+
+
+def _of_one(decision: Decision, address: IPAddress) -> Judged:
+    return Judged(decision, {address: decision} if decision.allowed else {})
 
 
 def _of_several(decisions: dict[IPAddress, Decision]) -> Judged:

@@ -78,6 +78,15 @@ async def look_up_name(
     return tuple(map(_parsed, await question.answer(ask)))
 
 
+async def told_of_name(engine: Engine, session: Session, name: str) -> tuple[str, ...]:
+    """For who asks for something else of a name than addresses: filters hear of it before, and only before.
+
+    What they answer instead, mostly nothing. Raises AccessDenied if a filter denies it or fails.
+    """
+    session.expect_alive()
+    return await _Question(engine, session, None, name=name).tell(())
+
+
 async def look_up_host(engine: Engine, session: Session, host: str) -> tuple[str, ...]:
     """What a filter asks for in a session's name: as a client's name is read, and an address is its own answer.
 
@@ -192,14 +201,14 @@ class _Question:
 
     async def answer(self, ask: Callable[[], Awaitable[tuple[str, ...]]]) -> tuple[str, ...]:
         """What filters and `ask` make of it."""
-        results = await self._tell((), before=True)
+        results = await self.tell(())
         if not results:
-            results = await self._tell(await ask(), before=False)
+            results = await self.tell(await ask(), before=False)
         if not results:
             raise NameNotFound("a filter has answered with nothing", side=Side.OURS)
         return results
 
-    async def _tell(self, results: tuple[str, ...], *, before: bool) -> tuple[str, ...]:
+    async def tell(self, results: tuple[str, ...], *, before: bool = True) -> tuple[str, ...]:
         """One of the two events to each filter; before the look-up, the first answer ends the asking."""
         for entry in self.entries:
             event = ResolveEvent(

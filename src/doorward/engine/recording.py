@@ -13,12 +13,18 @@ from doorward.policy.model import Unknown
 from doorward.record.model import Record
 
 if TYPE_CHECKING:
+    from doorward.api.contracts import TransportName
     from doorward.api.sockets import SocketName
     from doorward.engine.connection import Connection
     from doorward.engine.extra import Extra
     from doorward.engine.grants import Promise
     from doorward.engine.origin import Origin
+    from doorward.engine.session import Session
     from doorward.policy.model import Decision
+
+# The operation of a record that no connection stands behind.
+RESOLVE: Final = "resolve"
+DNS_PORT: Final = 53
 
 _json = msgspec.json.Encoder()
 _CONNECT: Final = Operation.CONNECT  # looking it up in the enumeration takes longer than comparing with it
@@ -46,6 +52,7 @@ def record_of(connection: Connection) -> Record:
         rule=decision.rule if decision is not None else None,
         policy=decision.policy if decision is not None else "",
         user=session.user,
+        process=session.process,
         client_address=origin.client_address,
         client_port=origin.client_port,
         host=target.host,
@@ -102,6 +109,7 @@ def record_of_peer(listening: Connection, peer: SocketName, decision: Decision |
         rule=None if decision is None else decision.rule,
         policy=listening.decision.policy if decision is None else decision.policy,
         user=session.user,
+        process=session.process,
         client_address=origin.client_address,
         client_port=origin.client_port,
         address=peer[0],
@@ -111,6 +119,40 @@ def record_of_peer(listening: Connection, peer: SocketName, decision: Decision |
         ended_by=Side.OURS,
         operation=Operation.ACCEPT.value,
         parent=listening.id,
+    )
+
+
+def record_of_name(
+    session: Session,
+    origin: Origin,
+    policy: str,
+    host: str | None,
+    reason: str,
+    *,
+    rule: str | None,
+    transport: TransportName,
+) -> Record:
+    """The record of a DNS query that was refused. `policy` is the revision, `host` the name asked for, if any."""
+    return Record(
+        time_us=time.time_ns() // 1000,
+        session=session.id,
+        connection=0,
+        entry=origin.entry,
+        action="deny",
+        reason=reason,
+        rule=rule,
+        policy=policy,
+        user=session.user,
+        process=session.process,
+        client_address=origin.client_address,
+        client_port=origin.client_port,
+        host=host,
+        port=DNS_PORT,
+        transport=transport,
+        protocol="dns",
+        end="refused",
+        ended_by=Side.OURS,
+        operation=RESOLVE,
     )
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from doorward.config.model import Limits
 from doorward.engine.association import Associations
 from doorward.engine.judgement import Judgements
 from doorward.net.relay import Limits as PairLimits
-from doorward.net.upstream.ways import Ways
 from doorward.policy.evaluation import Policy
+
+if TYPE_CHECKING:
+    from doorward.net.upstream.ways import Ways
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from doorward.api.events import EventKind
     from doorward.api.filters import ApplicationFilter, DataFilter, SessionFilter
     from doorward.api.ip_filter import IpFilter
+    from doorward.api.sessions import Launched
     from doorward.api.sockets import NetworkSocket, SocketName
     from doorward.engine.association import FilterEntry
     from doorward.engine.connection import Connection
     from doorward.engine.engine import Engine
     from doorward.engine.grants import Promise
+    from doorward.engine.names.asked import NamesAsked
     from doorward.engine.sockets.kept import Kept
     from doorward.policy.model import Decision
 
@@ -43,8 +45,8 @@ SessionKey: TypeAlias = tuple[str, str | None, int]
 class Session:
     """See the object model. `address` is the client's address as policy sees it (IPv4-mapped unwrapped)."""
 
-    __slots__ = ("_engine", "_filters", "address", "client_address", "connections", "ended", "groups", "id",
-                 "idle_since", "number", "promises", "sockets", "user")  # fmt: skip
+    __slots__ = ("_engine", "_filters", "address", "asked", "client_address", "connections", "ended", "groups", "id",
+                 "idle_since", "launched", "number", "process", "programs", "promises", "sockets", "user")  # fmt: skip
 
     machine_name: str | None = None  # no way in tells us
 
@@ -68,8 +70,13 @@ class Session:
         self.connections = 0
         self.idle_since = 0.0
         self.ended = False
+        # Of a program that was launched behind the firewall: who it is, in words for the record, and for rules.
+        self.launched: Launched | None = None
+        self.process: str | None = None
+        self.programs: frozenset[str] = NOBODY
         self.promises: set[Promise] = set()
         self.sockets: set[Kept] = set()
+        self.asked: NamesAsked | None = None  # of a session that asks for names by DNS
         self._filters: dict[ApplicationFilter, SessionFilter] = {}
 
     @property
@@ -119,6 +126,7 @@ class Session:
     def end(self) -> None:
         """It is over, and with it what was promised in its name. Idempotent."""
         self.ended = True
+        self.asked = None
         cancel_all(self.promises)
         end_all(self.sockets)
 
@@ -260,14 +268,16 @@ class Session:
 class SessionTable:
     """All sessions. Not asked to identify themselves yet (`UNKNOWN`) and unable to (`None`) are one session."""
 
-    def __init__(self, clock: Callable[[], float], sessions_max: int, idle_s: float) -> None:
+    def __init__(
+        self, clock: Callable[[], float], sessions_max: int, idle_s: float, first_id: int = 1
+    ) -> None:
         self._clock = clock
         self.engine: Engine | None = None
         self.sessions_max = sessions_max
         self.idle_s = idle_s
         self._sessions: dict[SessionKey, Session] = {}
         self._idle: dict[SessionKey, Session] = {}  # in the order in which they became so
-        self._next_id = 1
+        self._next_id = first_id
 
     def __len__(self) -> int:
         return len(self._sessions)

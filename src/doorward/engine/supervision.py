@@ -64,6 +64,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         cancelled: set[asyncio.Task[None]] = set()
+        await asyncio.sleep(0)  # one that has not begun when it is cancelled never comes to its `finally`
         while (
             self._tasks and (left_s := deadline - loop.time()) > 0
         ):  # one that ends may have started another

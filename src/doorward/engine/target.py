@@ -12,7 +12,10 @@ ANY_PEER: Final = "*"
 
 
 class Target(NamedTuple):
-    """A name or an address, and a port. Exactly one of `host` and `address` is set.
+    """A name or an address, and a port. Of `host` and `address` one is set.
+
+    Both are where a caught program connects to an address that it was told for a name: that address is judged under
+    that name, and no other is dialled. An upstream is given the name, as it is for who asked by name.
 
     Where the firewall listens, it is the peer that arrives and the port it arrives at; before that neither is set.
     """
@@ -24,7 +27,10 @@ class Target(NamedTuple):
     def __str__(self) -> str:
         if self.address is None:
             return f"{self.host or ANY_PEER}:{self.port}"
-        return f"[{self.address}]:{self.port}" if self.address.version == 6 else f"{self.address}:{self.port}"
+        where = (
+            f"[{self.address}]:{self.port}" if self.address.version == 6 else f"{self.address}:{self.port}"
+        )
+        return where if self.host is None else f"{self.host} ({where})"
 
 
 def target_of(host: str | IPAddress, port: int) -> Target:

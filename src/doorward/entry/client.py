@@ -50,6 +50,8 @@ class Client(NamedTuple):
     leg: Leg
     address: str
     port: int
+    answered: bool = False  # a front has told it already that it needs no password
+    waited_s: float = 0.0  # and has listened to it for so long
 
     def stranger(
         self,

@@ -10,7 +10,8 @@ One task serves a client from its first byte until its bytes belong to the relay
 from __future__ import annotations
 
 import socket
-from typing import Final
+from functools import cache
+from typing import TYPE_CHECKING, Final
 
 from doorward.api.errors import DoorwardError, HandshakeTimedOut, OutOfResources, Side, TimedOut
 from doorward.api.filters import ClientKind
@@ -19,12 +20,16 @@ from doorward.engine.origin import Origin
 from doorward.engine.session import Session
 from doorward.entry.authentication import Authenticator
 from doorward.entry.client import HANDSHAKE_BYTES, Client, Lobby
-from doorward.entry.http import HttpServer
-from doorward.entry.socks import SocksServer
 from doorward.net.farewell import farewell
 from doorward.net.leg import Leg
+from doorward.net.seam import translate
 from doorward.wire.errors import ProtocolError
-from doorward.wire.socks import Request
+
+if TYPE_CHECKING:
+    from doorward.entry.http import HttpServer
+    from doorward.entry.socks import SocksServer
+    from doorward.net.front import Visitor
+    from doorward.wire.socks import Request
 
 _SOCKS: Final = b"\x04\x05"
 _TLS_HANDSHAKE: Final = b"\x16"
@@ -41,8 +46,38 @@ class MixedEntry:
 
     def on_client(self, sock: socket.socket, address: tuple[str, int]) -> None:
         """A client was accepted."""
-        leg = Leg(self._engine.poller, sock, Side.INTERNAL)
-        client = Client(self._engine, self._authenticator, self._lobby, leg, address[0], address[1])
+        self._welcome(Leg(self._engine.poller, sock, Side.INTERNAL), address)
+
+    def on_visitor(self, visitor: Visitor) -> None:
+        """A client that a front has listened to. It has the rest of its time."""
+        leg = Leg(self._engine.poller, visitor.socket, Side.INTERNAL)
+        if visitor.late:
+            leg.abort(_late(self._engine.ruling.limits.handshake_timeout_s))
+        elif visitor.errno:
+            leg.abort(translate(visitor.errno, Side.INTERNAL))
+        leg.put_back(visitor.said)
+        self._welcome(leg, visitor.address, visitor.answered, visitor.waited_s)
+
+    def part(self, visitor: Visitor, answer: bytes | None) -> None:
+        """Tell a client of a front why not, and close; None resets it."""
+        leg = Leg(self._engine.poller, visitor.socket, Side.INTERNAL)
+        if answer is None:
+            leg.close_now(abortive=True)
+            return
+        self.serving += 1
+        self._engine.supervisor.spawn(self._part(leg, answer), name="farewell")
+
+    async def _part(self, leg: Leg, answer: bytes) -> None:
+        try:
+            await farewell(leg, answer)
+        finally:
+            self.serving -= 1
+            leg.close_now()
+
+    def _welcome(
+        self, leg: Leg, address: tuple[str, int], answered: bool = False, waited_s: float = 0.0
+    ) -> None:
+        client = Client(self._engine, self._authenticator, self._lobby, leg, *address, answered, waited_s)
         self.serving += 1
         self._engine.supervisor.spawn(self._serve(client), name="client")
 
@@ -62,11 +97,12 @@ class MixedEntry:
     async def _speak(self, client: Client) -> None:
         """One deadline for everything up to a SOCKS request; HTTP has its own for each request."""
         timeout_s = self._engine.ruling.limits.handshake_timeout_s
-        deadline = self._engine.poller.loop.call_later(timeout_s, _too_late, client.leg, timeout_s)
+        left_s = max(0.0, timeout_s - client.waited_s)
+        deadline = self._engine.poller.loop.call_later(left_s, _too_late, client.leg, timeout_s)
         try:
             first = await self._first_bytes(client)
             if first[:1] in _SOCKS:
-                asked = await self._ask_socks(SocksServer(client), first) if first else None
+                asked = await self._ask_socks(_socks_server()(client), first) if first else None
                 deadline.cancel()
                 if asked is not None:
                     await self._answer_socks(*asked)
@@ -74,7 +110,7 @@ class MixedEntry:
         finally:
             deadline.cancel()
         if first[:1].isalpha():
-            await HttpServer(client).serve(first)
+            await _http_server()(client).serve(first)
         else:
             reason = "tls_on_plain_port" if first[:1] == _TLS_HANDSHAKE else "unknown_protocol"
             client.stranger(_unknown(client), "fail", reason, detail=f"first byte 0x{first[0]:02x}")
@@ -117,8 +153,27 @@ class MixedEntry:
             await self._engine.carry(connection, server.client.leg)
 
 
+# Both are loaded with the first listener (service/front_door): a launched program has none, and waits for every import.
+@cache
+def _socks_server() -> type[SocksServer]:
+    from doorward.entry.socks import SocksServer
+
+    return SocksServer
+
+
+@cache
+def _http_server() -> type[HttpServer]:
+    from doorward.entry.http import HttpServer
+
+    return HttpServer
+
+
 def _too_late(leg: Leg, timeout_s: float) -> None:
-    leg.abort(HandshakeTimedOut(f"the handshake was not over within {timeout_s:g} s", side=Side.INTERNAL))
+    leg.abort(_late(timeout_s))
+
+
+def _late(timeout_s: float) -> HandshakeTimedOut:
+    return HandshakeTimedOut(f"the handshake was not over within {timeout_s:g} s", side=Side.INTERNAL)
 
 
 def _unknown(client: Client) -> Origin:

@@ -70,11 +70,13 @@ class SocksServer:
         client, user, groups = self.client, None, frozenset[str]()
         event = await self._next(first)
         if isinstance(event, MethodsOffered):
-            method = self._choose(event.methods)
+            method = Method.NO_AUTHENTICATION if client.answered else self._choose(event.methods)
             if method is Method.NO_ACCEPTABLE:
                 await self._refuse_stranger("user_needed", self._handshake.select_method(method))
                 return None
-            await client.leg.send(self._handshake.select_method(method))
+            answer = self._handshake.select_method(method)
+            if not client.answered:
+                await client.leg.send(answer)
             event = await self._next(b"")
         if isinstance(event, Credentials):
             self._username = event.username

@@ -11,8 +11,10 @@ import ipaddress
 from typing import TYPE_CHECKING, Final
 
 from doorward.api.errors import DoorwardError, PeerReset, Side
+from doorward.api.ip_filter import IpFilter
 from doorward.engine.outcome import End
 from doorward.engine.target import target_of
+from doorward.engine.udp.client_side import ClientEnd
 from doorward.engine.udp.destination import State
 from doorward.engine.udp.opening import open_mapping
 from doorward.policy.address import BadHost
@@ -43,8 +45,8 @@ class SocksSide:
     A header as a client writes it leads to its destination at once: whoever has sent to it before is not parsed again.
     """
 
-    __slots__ = ("_client", "_host", "_known", "_known_max", "_leg", "_mapping", "_port", "fragments", "intruders",
-                 "malformed", "socket")  # fmt: skip
+    __slots__ = ("_client", "_host", "_known", "_known_max", "_leg", "_mapping", "_port", "_way", "fragments",
+                 "intruders", "malformed", "socket")  # fmt: skip
 
     def __init__(self, mapping: Mapping, leg: Leg, client_address: str, announced_port: int) -> None:
         """Raises LinkError kinds, OutOfResources when there is no socket."""
@@ -59,6 +61,8 @@ class SocksSide:
         self.intruders = 0
         self.malformed = 0
         self.socket = mapping.table.open(leg.local_name[0], 0, self.from_client)
+        openings = mapping.connection.engine.arrivals.openings
+        self._way = None if openings is None else openings.way("udp", self.socket.name, IpFilter(client_address))
 
     def from_client(self, datagram: memoryview, address: SocketAddress) -> None:
         """A datagram that has arrived at the socket toward the client."""
@@ -83,12 +87,15 @@ class SocksSide:
         """With the header that says who has sent it."""
         if self._client is None:
             return False
-        header = source.header
-        if not header:
-            header = source.header = write_datagram(
-                ipaddress.ip_address(source.where[0]), source.where[1], b""
-            )
-        return self.socket.send(header + payload, self._client)
+        return self.socket.send((source.header or _answer_header(source)) + payload, self._client)
+
+    def end_for(self, destination: Destination) -> ClientEnd | None:
+        """None before its client has written a header for it that is still known."""
+        header = next((h for h, known in self._known.items() if known is destination), None)
+        if header is None or self._client is None:
+            return None
+        answer_header = destination.header or _answer_header(destination)
+        return ClientEnd(self.socket, self._client, header, answer_header)
 
     def forget(self, destination: Destination) -> None:
         """A known header that leads to it is looked up anew; the table has a cap, and needs no sweeping."""
@@ -96,6 +103,9 @@ class SocksSide:
     def close(self) -> None:
         """The mapping has ended, and with it the TCP connection that stood for it."""
         self._mapping.table.release(self.socket)
+        if self._way is not None:
+            self._way.close()
+        self._mapping.dropped += self.socket.unheard
         self._known.clear()
         end = self._mapping.connection.end
         self._leg.close_now(abortive=end is not None and end.how == "killed")
@@ -138,6 +148,12 @@ class SocksSide:
                 self._known.clear()
             self._known[header] = destination
         return destination
+
+
+def _answer_header(source: FarEnd) -> bytes:
+    """What stands before an answer of this one's."""
+    source.header = write_datagram(ipaddress.ip_address(source.where[0]), source.where[1], b"")
+    return source.header
 
 
 async def associate(

@@ -112,7 +112,8 @@ class Policy:
 class Prepared:
     """One rule, made ready to be tested quickly; `to` is the business of the candidates."""
 
-    __slots__ = ("_groups", "_ports", "_sources", "_users", "_windows", "allows", "names_users", "rule")
+    __slots__ = ("_groups", "_ports", "_process", "_seldom", "_sources", "_users", "_windows", "allows",
+                 "names_users", "rule")  # fmt: skip
 
     def __init__(self, rule: Rule, sets: dict[tuple[IPNetwork, ...], AddressSet]) -> None:
         """`sets` are shared among the rules: thousands of them may be for the same network."""
@@ -123,6 +124,8 @@ class Prepared:
         self._groups = rule.groups or frozenset()
         self._ports = rule.ports
         self._windows = rule.windows
+        self._process = rule.process
+        self._seldom = rule.windows is not None or rule.process is not None  # few rules have either
         self._sources: AddressSet | None = None
         if rule.sources is not None:
             known = sets.get(rule.sources)
@@ -131,7 +134,7 @@ class Prepared:
             )
 
     def admits(self, inputs: Inputs, client_forms: Sequence[IPAddress]) -> bool:
-        """Protocol, from, when. What a client's address disguises meets deny rules only, as for `to`."""
+        """Protocol, from, when, process. What a client's address disguises meets deny rules only, as for `to`."""
         if self._ports is not None:
             transport, port = inputs.transport, inputs.port
             for wanted, first, last in self._ports:
@@ -145,6 +148,12 @@ class Prepared:
             judged = client_forms[:1] if self.allows else client_forms
             if not any(form in self._sources for form in judged):
                 return False
+        return not self._seldom or self._admits_seldom(inputs)
+
+    def _admits_seldom(self, inputs: Inputs) -> bool:
+        """When and process. A client of whom no process is known is none of those listed."""
+        if self._process is not None and self._process.isdisjoint(inputs.process):
+            return False
         return self._windows is None or contains(self._windows, inputs.minute_of_week)
 
     def lists(self, user: str, groups: frozenset[str]) -> bool:

@@ -66,6 +66,7 @@ def _try_rule(rule: Rule, inputs: Inputs, guarded: Guarded | None) -> tuple[_Tes
         lambda: _test_protocol(rule, inputs),
         lambda: _test_from(rule, inputs),
         lambda: _test_when(rule, inputs),
+        lambda: _test_process(rule, inputs),
         lambda: _test_to(rule, inputs, guarded),
         lambda: _test_users(rule, inputs),
     )
@@ -115,6 +116,14 @@ def _test_when(rule: Rule, inputs: Inputs) -> _Test:
     wanted = _listed(f"{_moment(start)} to {_moment(end)}" for start, end in rule.windows)
     fits = contains(rule.windows, inputs.minute_of_week)
     return _Test("when", _standing(fits), wanted, _moment(inputs.minute_of_week))
+
+
+def _test_process(rule: Rule, inputs: Inputs) -> _Test:
+    if rule.process is None:
+        return _Test("process", "match", "any", "")
+    fits = not rule.process.isdisjoint(inputs.process)
+    got = _listed(sorted(inputs.process)) if inputs.process else "a client that was not launched"
+    return _Test("process", _standing(fits), _listed(sorted(rule.process)), got)
 
 
 def _test_to(rule: Rule, inputs: Inputs, guarded: Guarded | None) -> _Test:

@@ -94,6 +94,11 @@ _BLOCKS: Final = tuple(
     )
 )
 
+GUARDED_NETWORKS: Final[tuple[IPNetwork, ...]] = tuple(
+    guarded.block for guarded in (*_BLOCKS, *_METADATA.values())
+)
+"""What is guarded wherever the firewall runs, besides addresses in disguise and its own."""
+
 
 def _octets_to_look_at() -> frozenset[int]:
     """First octets of guarded IPv4 addresses: every other address is let go after one look."""

@@ -7,7 +7,7 @@ Everything here is a frozen value. A rule is written with names already replaced
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final, Literal, NamedTuple, TypeAlias, get_args
@@ -47,7 +47,8 @@ class Inputs(NamedTuple):
     `host` is the name the client asked for, lower case without a final dot; None if it asked for an address.
     `address` is what the name stands for, or UNKNOWN before it was resolved. `own` says that the address is
     one of the firewall's. `user` is UNKNOWN before the client was asked, None if it cannot say who it is.
-    `minute_of_week` counts from Monday 00:00 local time, 0 to 10,079.
+    `minute_of_week` counts from Monday 00:00 local time, 0 to 10,079. `process` is what the program goes by that was
+    launched behind the firewall (see `names_of_process`); empty for every other client, of whom that is not known.
 
     Inbound, `port` is our own port on which the firewall listens, and `address` the peer that arrives; before
     one has arrived it is UNKNOWN, and `host` is None always.
@@ -62,6 +63,7 @@ class Inputs(NamedTuple):
     groups: frozenset[str]
     minute_of_week: int
     own: bool = False
+    process: frozenset[str] = frozenset()
 
 
 class PortRange(NamedTuple):
@@ -102,6 +104,7 @@ class Rule:
     users: frozenset[str] | None = None
     groups: frozenset[str] | None = None
     windows: tuple[Window, ...] | None = None
+    process: frozenset[str] | None = None
 
     def covers(self, transport: Transport, port: int) -> bool:
         """Whether `ports` matches."""
@@ -163,3 +166,8 @@ class Protocols:
         return tuple(
             name for name, ranges in self.ports.items() if any(r.covers(transport, port) for r in ranges)
         )
+
+
+def names_of_process(paths: Iterable[str]) -> frozenset[str]:
+    """What a program goes by in rules: each of its paths, and the last part of each."""
+    return frozenset(name for path in paths for name in (path, path.rpartition("/")[2]))

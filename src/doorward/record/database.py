@@ -114,7 +114,7 @@ class Database:
         try:
             self._transact(rows)
         except _UNSTORABLE:
-            storable = [_mend(row) for row in rows]
+            storable = [mend(row) for row in rows]
             mended = sum(before != after for before, after in zip(rows, storable, strict=True))
             self._transact(storable)
         self.next_id += len(rows)
@@ -174,7 +174,7 @@ def _make_private(path: Path) -> None:
         pass
 
 
-def _mend(row: tuple[Any, ...]) -> tuple[Any, ...]:
+def mend(row: tuple[Any, ...]) -> tuple[Any, ...]:
     """The row with every value in a form that SQLite takes; equal to it if nothing was wrong."""
     mended = tuple(_mend_value(value) for value in row)
     if sum(len(value.encode()) for value in mended if isinstance(value, str)) > ROW_BYTES_MAX // 2:

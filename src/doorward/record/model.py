@@ -15,7 +15,8 @@ class Record(msgspec.Struct, kw_only=True):
 
     `operation` says what it was about: `connect`; `bind` (the firewall listened for the client; `host` and `address`
     are whom it was expected from, `port` is ours); `accept` (somebody arrived there: `address` and `port` are the
-    peer's); `udp` (a mapping, `port` is ours) or `destination` (one far end of it). None if it never came that far.
+    peer's); `udp` (a mapping, `port` is ours) or `destination` (one far end of it); `resolve` (a name asked for by DNS
+    that was refused). None if it never came that far.
     """
 
     time_us: int

@@ -21,7 +21,7 @@ WORDS_LENGTH_MAX: Final = 10_000
 INTEGER_MAX: Final = 2**63 - 1
 WORDS: Final = {
     "action": ("allow", "deny", "fail"),
-    "operation": ("connect", "bind", "accept", "udp", "destination"),
+    "operation": ("connect", "bind", "accept", "udp", "destination", "resolve"),
 }
 """Fields with a few known values: any other is taken for a slip."""
 

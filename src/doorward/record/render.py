@@ -99,7 +99,7 @@ def word(text: str | None, limit: int = 200) -> str:
 
 def purpose(record: Record) -> str:
     """What it was about: `→ example.org:443`, `→ example.org:443 via corp`, `bind port 4711 for 192.0.2.7`,
-    `accept from 192.0.2.7:20`, `udp port 4711`, `udp → example.org:53`.
+    `accept from 192.0.2.7:20`, `udp port 4711`, `udp → example.org:53`, `name example.org`.
     """
     match record.operation:
         case "bind":
@@ -111,6 +111,8 @@ def purpose(record: Record) -> str:
             text = "udp" + _at_port(record)
         case "destination":
             text = f"udp → {target(record)}"
+        case "resolve":
+            text = f"name {word(record.host if record.host is not None else record.address)}"
         case _:
             text = f"→ {target(record)}"
     return text if record.via is None else f"{text} via {word(record.via)}"

@@ -18,7 +18,8 @@ from typing import Final
 from doorward.config.model import LogSettings
 from doorward.record.database import Connect
 from doorward.record.model import Record, StoreError
-from doorward.record.writer import OnEvent, Writer
+from doorward.record.tally import Tally
+from doorward.record.writer import Batches, OnEvent, Writer
 
 QUEUE_MAX: Final = 100_000
 """Records in memory; ten seconds at the highest rate we promise, some 100 MB."""
@@ -49,11 +50,15 @@ class RecordStore:
         on_event: OnEvent = lambda name, /, **fields: None,
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         connect: Connect = sqlite3.connect,
+        writer: Batches | None = None,
     ) -> None:
-        """`on_event` is called from the store's thread and must not raise; `connect` stands in for sqlite3's."""
+        """`on_event` is called from the store's thread and must not raise; `connect` stands in for sqlite3's.
+
+        `writer` is for a process that does not write its records itself.
+        """
         self._settings = settings
         self._on_event = on_event
-        self._writer = Writer(settings, on_event, clock_us, connect)
+        self._writer: Batches = writer or Writer(settings, on_event, clock_us, connect)
         self._waiting: deque[Record] = deque()
         self._in_hand: list[Record] = []  # taken out of the queue and not yet on disk; the thread's own
         self._cap = QUEUE_MAX
@@ -71,6 +76,7 @@ class RecordStore:
         """Why records cannot be written at present; None while they can."""
         self.written = 0
         """Records on disk since the start."""
+        self.tally = Tally()
 
     @property
     def healthy(self) -> bool:
@@ -188,6 +194,7 @@ class RecordStore:
                 self._in_hand = [take() for _ in range(min(left, BATCH_MAX))]
             self._writer.write(self._in_hand)
             self.written += len(self._in_hand)
+            self.tally.add(self._in_hand)
             left -= len(self._in_hand)
             self._in_hand = []
 

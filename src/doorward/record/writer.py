@@ -29,6 +29,30 @@ class OnEvent(Protocol):
     def __call__(self, name: str, /, **fields: object) -> None: ...
 
 
+class Batches(Protocol):
+    """Where a store's batches go: into files here (`Writer`), or to the process that has the files."""
+
+    def open(self) -> None:
+        """See `Writer.open`."""
+        ...
+
+    def write(self, records: Sequence[Record]) -> None:
+        """See `Writer.write`."""
+        ...
+
+    def upkeep(self) -> None:
+        """See `Writer.upkeep`."""
+        ...
+
+    def rotate(self) -> None:
+        """See `Writer.rotate`."""
+        ...
+
+    def close(self) -> None:
+        """See `Writer.close`."""
+        ...
+
+
 class Writer:
     """Writes batches into the current file, and keeps the files: new ones, full ones, old ones, broken ones."""
 

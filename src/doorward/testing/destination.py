@@ -34,6 +34,9 @@ class ScriptedMapping:
             return current
         return self.peers.setdefault(name, ScriptedPeer())
 
+    def read_all(self) -> None:
+        """Everything is."""
+
     def own_name(self) -> SocketName:
         """Where it sends from."""
         return self._our_name

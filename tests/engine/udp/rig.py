@@ -15,6 +15,7 @@ from doorward.engine.association import FilterEntry
 from doorward.engine.connection import Connection
 from doorward.engine.origin import Origin
 from doorward.engine.target import Target, target_of
+from doorward.engine.udp.client_side import ClientEnd
 from doorward.engine.udp.destination import Destination, FarEnd
 from doorward.engine.udp.mapping import Mapping
 from doorward.engine.udp.opening import open_mapping
@@ -34,6 +35,9 @@ class Client:
     def deliver(self, payload: memoryview | bytes, source: FarEnd) -> bool:
         self.heard.append((bytes(payload), source.name))
         return True
+
+    def end_for(self, destination: Destination) -> ClientEnd | None:
+        return None
 
     def forget(self, destination: Destination) -> None:
         self.forgotten += 1

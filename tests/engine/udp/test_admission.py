@@ -336,7 +336,7 @@ async def test_peers_that_come_first_are_told_to_filters_and_can_be_denied(make_
 
     udp = await begin(make_rig(hearing([], udp_destination=deny), rules=[LOCAL_RULE]))
     udp.mapping.admits = lambda _: True
-    name = udp.mapping.listen("127.0.0.1", 0)
+    name = udp.mapping.table.listen(udp.mapping, "127.0.0.1", 0)
     good, bad = udp.far(), udp.far()
     bad.send(b"bad", name)
     good.send(b"good", name)

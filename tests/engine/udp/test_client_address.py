@@ -19,7 +19,7 @@ async def make(make_rig: MakeRig) -> tuple[UdpRig, ClientAddress, tuple[str, int
     udp = await begin(make_rig())
     side = udp.mapping.client = ClientAddress(udp.mapping)
     udp.mapping.admits = lambda _: True
-    return udp, side, udp.mapping.listen("127.0.0.1", 0)
+    return udp, side, udp.mapping.table.listen(udp.mapping, "127.0.0.1", 0)
 
 
 async def test_each_peer_has_a_port_of_its_own_toward_the_client(make_rig: MakeRig) -> None:

@@ -44,7 +44,7 @@ def test_an_address_is_written_as_the_kernel_writes_it(text: str) -> None:
 def test_one_that_was_used_stands_behind_those_that_were_not() -> None:
     memory = Memory(3)
     first, second, third = (remembered(memory, f"192.0.2.{n}", n, at=n) for n in (1, 2, 3))
-    first.last = 10.0
+    first.moved = 10.0
     assert memory.oldest() is second
     memory.remove(second)
     assert memory.oldest() is third
@@ -55,7 +55,7 @@ def test_one_that_was_used_stands_behind_those_that_were_not() -> None:
 def test_all_used_or_all_waiting_still_has_an_answer() -> None:
     memory = Memory(2)
     first, second = (remembered(memory, f"192.0.2.{n}", n) for n in (1, 2))
-    first.last = second.last = 5.0
+    first.moved = second.moved = 5.0
     assert memory.oldest() is first
     first.state = second.state = State.WAITING
     assert memory.oldest() is None

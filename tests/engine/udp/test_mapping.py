@@ -282,7 +282,7 @@ async def test_without_a_socket_the_failure_is_on_record_and_remembered_for_a_mo
 
 async def test_peers_may_come_first_where_they_are_admitted(make_rig: MakeRig) -> None:
     udp = await begin(make_rig())
-    port = udp.mapping.listen("127.0.0.1", 0)
+    port = udp.mapping.table.listen(udp.mapping, "127.0.0.1", 0)
     far, other = udp.far(), udp.far()
     asked: list[object] = []
 
@@ -304,7 +304,7 @@ async def test_peers_may_come_first_where_they_are_admitted(make_rig: MakeRig) -
 
 async def test_listening_everywhere_means_both_families(make_rig: MakeRig) -> None:
     udp = await begin(make_rig())
-    number = udp.mapping.listen("", 0)[1]
+    number = udp.mapping.table.listen(udp.mapping, "", 0)[1]
     udp.mapping.admits = lambda _: True
     for host in ("127.0.0.1", "::1"):
         far = udp.far(host)

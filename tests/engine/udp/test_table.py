@@ -8,6 +8,8 @@ from tests.engine.rig import Rig, wait_for
 from tests.engine.udp.rig import begin
 
 from doorward.config.model import Limits
+from doorward.net.datagrams import DatagramSocket
+from doorward.net.transparent import why_not
 
 pytestmark = pytest.mark.anyio
 
@@ -79,3 +81,33 @@ async def test_idle_mappings_end_by_themselves(make_rig: MakeRig) -> None:
     udp = await begin(rig)
     await wait_for(lambda: udp.connection.end is not None, "it ends")
     assert udp.whole.end == "idle_timeout"
+
+
+async def test_a_socket_that_is_bound_already_is_ours_from_then_on(make_rig: MakeRig) -> None:
+    table = make_rig().engine.udp
+    bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    bound.bind(("127.0.0.1", 0))
+    bound.setblocking(False)
+    adopted = table.adopt(DatagramSocket(table.inbox, bound, lambda *_: None))
+    assert table.is_ours(adopted.name)
+    table.release(adopted)
+    assert not table.is_ours(adopted.name)
+    assert bound.fileno() < 0
+
+
+@pytest.mark.skipif(bool(why_not(4)), reason=f"borrowing addresses: {why_not(4)}")
+async def test_some_far_ends_see_an_address_that_is_borrowed(make_rig: MakeRig) -> None:
+    rig = make_rig()
+    udp = await begin(rig)
+    one, other, kept = udp.far(), udp.far(), udp.far("127.0.0.50")
+    udp.connection.extra.borrowed = lambda address: "127.0.0.60" if str(address) == "127.0.0.50" else None
+    ours = await udp.exchange(one)
+    assert await udp.exchange(other) == ours
+    borrowed = await udp.exchange(kept)
+    assert (ours[0], borrowed[0]) == ("127.0.0.1", "127.0.0.60")
+    assert await udp.exchange(kept) == borrowed
+    assert rig.engine.udp.is_ours(borrowed)
+    assert not rig.engine.udp.is_ours(("192.0.2.60", borrowed[1]))
+    udp.connection.kill()
+    assert not rig.engine.udp.is_ours(borrowed)
+    assert +rig.engine.udp._ports == {}

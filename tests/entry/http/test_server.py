@@ -3,13 +3,14 @@ from __future__ import annotations
 import json
 
 import pytest
+from tests.entry.conftest import come_in_by
 from tests.entry.http.requests import AMBIGUOUS, answer_with, connect, get, login
 from tests.entry.peers import Peer, read_answer, read_request
 from tests.entry.world import HEAD, ONLY_USERS, RULE, limits, user, world
 
 from doorward.api.errors import DoorwardError, OutOfResources, Side, Unreachable
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("way_in")]
 
 USERS = HEAD + user("kim", "right") + ONLY_USERS
 
@@ -225,6 +226,7 @@ async def test_what_dialling_meets_is_told_by_status(
     async def fail(*_: object) -> None:
         raise error
 
+    come_in_by("python", monkeypatch)  # which is who dials; what native code meets there stands in the likeness
     monkeypatch.setattr("doorward.engine.connecting.dial", fail)
     async with world() as here:
         server = here.server()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Final
 
+from msgspec.structs import replace
 from tests.engine.rig import LOOPBACK, Rig, wait_for
 from tests.engine.udp.rig import Far, UdpRig, begin
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import ipaddress
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
+
+from msgspec import Struct
 
 from doorward.api.errors import UpstreamNoBind
 from doorward.engine.connecting import NOT_ADMITTED, decision_of
@@ -22,12 +22,17 @@ from doorward.engine.target import Target
 from doorward.policy.model import Action
 
 if TYPE_CHECKING:
+    import socket
+
     from doorward.api.ip_filter import IpFilter
     from doorward.api.sockets import SocketName
     from doorward.engine.connection import Connection
     from doorward.engine.engine import Engine
     from doorward.engine.grants import Promise
+    from doorward.engine.outcome import Refusal
+    from doorward.engine.ports.listening import Port
     from doorward.net.carrier import Carrier
+    from doorward.net.openings import Way
     from doorward.policy.model import Decision, IPAddress
 
 # Makes the client's leg of a connection that has arrived. Raises DoorwardError; after failure or cancellation
@@ -36,6 +41,11 @@ Deliver: TypeAlias = "Callable[[Connection], Awaitable[Carrier]]"
 # Is given a connection that stands and has no client's leg, and carries it. Raises DoorwardError: then it is reset.
 Take: TypeAlias = "Callable[[Connection], None]"
 
+# Looks at a peer that has arrived at a published port, and resets it or gives it to `Port.take_in`.
+Welcome: TypeAlias = "Callable[[Port, socket.socket, SocketName], None]"
+
+# Peers of one port that are in their events or wait for the client; others wait in the kernel.
+PENDING_MAX: Final = 16
 # Peers that may wait in the kernel for us to take them.
 BACKLOG: Final = 16
 # Peers not admitted that get a record each; the rest of a port scan is counted on the listening connection's.
@@ -44,12 +54,13 @@ TURNED_AWAY_TOLD_MAX: Final = 3
 ADDRESSES_ASKED_MAX: Final = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(Struct, frozen=True):
     """On what terms a port is open: where peers are led (one of `deliver` and `take`), how many, until when.
 
     With a `promise` policy is not asked. `system` is the firewall's own: no policy, no filter hears of it, and no
-    client's limits apply.
+    client's limits apply. With `welcome` it is nobody's own but published: that looks at who arrives, and the limits
+    of a client who has asked for a port do not apply. `pending_max`: peers between their arrival and their being
+    carried; others wait in the kernel, as all do while there is no `room`.
     """
 
     deliver: Deliver | None = None
@@ -59,6 +70,22 @@ class Terms:
     system: bool = False
     timeout_s: float | None = None
     backlog: int = BACKLOG
+    welcome: Welcome | None = None
+    pending_max: int = PENDING_MAX
+    room: Callable[[], bool] = lambda: True
+
+
+class Visit(Protocol):
+    """What a published server keeps of one who has come; fulfils `extra.Listening`, and ends with the connection."""
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """Why it is one too many, if it is."""
+        ...
+
+    def close(self) -> None:
+        """It is over. Idempotent."""
+        ...
 
 
 class Leave(NamedTuple):
@@ -77,11 +104,17 @@ class Admittance:
         self._terms = terms
         self._later: list[tuple[Promise, IpFilter]] = []
 
-    def admit(self, promise: Promise, peers: IpFilter) -> None:
-        """These peers may come as well, whatever policy says, until the promise ends."""
+    def admit(self, promise: Promise, peers: IpFilter, way: Way | None = None) -> None:
+        """These peers may come as well, by this way, whatever policy says, until the promise ends."""
         admission = (promise, peers.clone())
         self._later.append(admission)
-        promise.on_end = partial(self._later.remove, admission)
+
+        def forget() -> None:
+            self._later.remove(admission)
+            if way is not None:
+                way.close()
+
+        promise.on_end = forget
 
     def end(self) -> None:
         """Nobody can come any more: what was promised is over."""

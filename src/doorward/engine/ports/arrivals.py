@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from doorward.engine.grants import Offer, Promise
     from doorward.engine.ports.wanted import Wanted
     from doorward.engine.session import Session
+    from doorward.net.openings import Openings
     from doorward.net.reservation import Reservation
 
 NOBODY_YET: Final = Target(None, None, 0)
@@ -61,6 +62,7 @@ class Arrivals:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.openings: Openings | None = None  # of a gateway; set by the service
         self._open: dict[str, set[Opened]] = {}  # by client address
 
     @property
@@ -169,7 +171,7 @@ class Arrivals:
         if port.admittance.admits_already(ip_filter, port.name[1]):
             promise.cancel()
         else:
-            port.admittance.admit(promise, ip_filter)
+            port.admittance.admit(promise, ip_filter, port.way(ip_filter))
         return promise
 
     async def emulate_client_bind(

@@ -126,6 +126,9 @@ async def stand(port: Port, reservation: Reservation, *, asked_for: SocketName, 
         port.listen(reservation.take())
         connection.extra.socket_name = (told or address, number)
     await tell_listen(connection)
+    openings = connection.engine.arrivals.openings
+    if openings is not None:  # the peer may be told of the port in a moment
+        await openings.settled()
     expect_alive(connection)
 
 

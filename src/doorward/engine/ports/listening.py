@@ -40,16 +40,16 @@ from doorward.policy.address import canonical
 if TYPE_CHECKING:
     import socket
 
+    from doorward.api.ip_filter import IpFilter
     from doorward.api.sockets import SocketName
     from doorward.engine.chain import Attached
     from doorward.engine.connection import Connection
-    from doorward.engine.ports.admittance import Take, Terms
+    from doorward.engine.ports.admittance import Take, Terms, Visit
     from doorward.engine.ports.arrivals import Arrivals
     from doorward.engine.session import Session
+    from doorward.net.openings import Way
     from doorward.policy.model import IPAddress
 
-# Peers of one port that are in their events or wait for the client; others wait in the kernel.
-PENDING_MAX: Final = 16
 BIND_USED: Final = "bind_used"
 BIND_CLOSED: Final = "bind_closed"
 GRANT_ENDED: Final = "grant_ended"
@@ -76,7 +76,7 @@ class Port:
         self._changed = asyncio.Event()  # the client's address is known, or it is too late
         self._pending = 0
         self._running = 0
-        if not terms.system:
+        if not terms.system and terms.welcome is None:
             arrivals.enter(self)
         connection.extra.listening = self
         if terms.promise is not None:
@@ -96,9 +96,25 @@ class Port:
 
     def listen(self, sock: socket.socket) -> None:
         """Open it on a bound socket, which it owns from now on. Raises AddressInUse, OutOfResources."""
+        terms = self.terms
+        on_peer = self._arrived if terms.welcome is None else partial(terms.welcome, self)
         self._acceptor = Acceptor(
-            self._engine.poller, sock, self.terms.backlog, self._arrived, lambda: self._pending < PENDING_MAX
+            self._engine.poller,
+            sock,
+            terms.backlog,
+            on_peer,
+            lambda: self._pending < terms.pending_max and terms.room(),
         )
+        if self._arrivals.openings is not None and terms.welcome is None:
+            extra = self.connection.extra
+            extra.ways = [self._arrivals.openings.way("tcp", self._acceptor.name, extra.ip_filter)]
+
+    def way(self, peers: IpFilter) -> Way | None:
+        """One more way here, for these peers; None where no packet filter stands before it, or nothing listens."""
+        openings = self._arrivals.openings
+        if openings is None or self._acceptor is None:
+            return None
+        return openings.way("tcp", self._acceptor.name, peers)
 
     def start(self) -> None:
         """Let peers in, from now to the deadline. Raises OutOfResources; it is closed then."""
@@ -126,6 +142,7 @@ class Port:
         if self.closed:
             return
         self.closed = True
+        self.connection.extra.close_ways()
         if self._acceptor is not None:
             self._acceptor.close()
         if self._timer is not None:
@@ -166,19 +183,25 @@ class Port:
 
     def _arrived(self, sock: socket.socket, name: SocketName) -> None:
         """A peer, of whom nothing is known but where it comes from."""
-        peer, name = _plain(name)
+        peer, name = plain(name)
         leave = self.admittance.leave_for(peer, self.name[1])
         if leave is None or not leave.decision.allowed:
             reset(sock)
             self.admittance.turn_away(name, leave)
             return
+        self.take_in(Leg(self._engine.poller, sock, Side.EXTERNAL), name, leave)
+
+    def take_in(self, leg: Leg, name: SocketName, leave: Leave, visit: Visit | None = None) -> None:
+        """A peer that may come, under this name. It is served from now on, or refused, and its leg is owned."""
+        peer, name = plain(name)
         connection = self._begin(peer, name, leave)
-        leg = Leg(self._engine.poller, sock, Side.EXTERNAL)
+        if visit is not None:
+            connection.extra.listening = visit
+            connection.refusal = connection.refusal or visit.refusal
         self._engine.take_external(connection, leg)
         try:
-            _, connection.extra.socket_name = _plain(
-                leg.local_name
-            )  # the relay takes the leg, and the name with it
+            # The relay takes the leg, and the name with it.
+            _, connection.extra.socket_name = plain(leg.local_name)
             leg.report_reset(partial(self._peer_reset, connection))
         except DoorwardError as error:
             self._peer_reset(connection, error)
@@ -189,8 +212,9 @@ class Port:
         """The connection of who has arrived. It may be refused already, for a limit."""
         listening, engine, system = self.connection, self._engine, self.terms.system
         target = Target(None, peer, self.name[1])
+        limited = not system and self.terms.welcome is None
         connection = engine.begin(
-            listening.session, target, listening.origin, Operation.ACCEPT, limited=not system
+            listening.session, target, listening.origin, Operation.ACCEPT, limited=limited
         )
         connection.judged = leave.decision
         connection.promise = leave.promise
@@ -326,7 +350,7 @@ class Port:
             self.over.set()
 
 
-def _plain(name: SocketName) -> tuple[IPAddress, SocketName]:
+def plain(name: SocketName) -> tuple[IPAddress, SocketName]:
     """A peer's address, and the name without IPv6's clothes: a port of both families sees IPv4 in those."""
     address = canonical(ipaddress.ip_address(name[0].partition("%")[0]))
     return address, (str(address), name[1]) if address.version == 4 else name

@@ -16,9 +16,9 @@ from doorward.engine.connecting import NOT_ADMITTED, open_connect
 from doorward.engine.extra import checked_name
 from doorward.engine.grants import Ports, connect_promise
 from doorward.engine.origin import Origin
-from doorward.engine.ports.admittance import BACKLOG, TURNED_AWAY_TOLD_MAX
+from doorward.engine.ports.admittance import BACKLOG, PENDING_MAX, TURNED_AWAY_TOLD_MAX
 from doorward.engine.ports.free_port import reserve_run
-from doorward.engine.ports.listening import BIND_CLOSED, BIND_USED, PENDING_MAX
+from doorward.engine.ports.listening import BIND_CLOSED, BIND_USED
 from doorward.engine.recording import record_of_stranger
 from doorward.engine.target import Target
 from doorward.net.acceptor import Acceptor, facing, reset

@@ -77,7 +77,7 @@ class DatagramHolding(Kept):
         def client(mapping: Mapping) -> Held:
             try:
                 if bound is not None:
-                    mapping.listen(*bound)
+                    mapping.table.listen(mapping, *bound)
                     mapping.admits = self._admits
             except DoorwardError as error:
                 met.append(error)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from doorward.api.errors import DoorwardError
 from doorward.engine.target import target_of
+from doorward.engine.udp.client_side import ClientEnd
 from doorward.engine.udp.ends import checked_peer
 from doorward.net.datagrams import ANY_ADDRESS
 
@@ -48,6 +49,11 @@ class ClientAddress:
             return False
         return toward.send(payload, client)
 
+    def end_for(self, destination: Destination) -> ClientEnd | None:
+        """None before the peer has been heard, and before the client's address is known."""
+        toward, client = self._sockets.get(destination.name), self._mapping.connection.extra.client_name
+        return None if toward is None or client is None else ClientEnd(toward, checked_peer(client), b"", b"")
+
     def forget(self, destination: Destination) -> None:
         """Its socket has nobody to answer."""
         if destination.name in self._sockets:
@@ -76,9 +82,13 @@ class ClientAddress:
         return opened
 
     def _close(self, name: SocketName) -> None:
-        toward = self._sockets.pop(name)
+        mapping, toward = self._mapping, self._sockets.pop(name)
+        destination = mapping.memory.get(target_of(*name))
+        if destination is not None:
+            mapping.table.fast_lane.leave(destination)
+        mapping.table.release(toward)
         self.unsent += toward.dropped + toward.failed
-        self._mapping.table.release(toward)
+        mapping.dropped += toward.unheard
 
     def _from_client(self, name: SocketName, payload: memoryview, address: SocketAddress) -> None:
         """An answer for this peer."""

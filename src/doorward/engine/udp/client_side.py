@@ -6,10 +6,20 @@ The SOCKS side lives with the front end (entry/socks_udp.py); `client_address.py
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from doorward.engine.udp.destination import Destination, FarEnd
+    from doorward.net.datagrams import DatagramSocket, SocketAddress
+
+
+class ClientEnd(NamedTuple):
+    """Where a client's datagrams for one destination come in, and what stands before payloads each way."""
+
+    socket: DatagramSocket
+    address: SocketAddress
+    header: bytes
+    answer_header: bytes
 
 
 class Nobody:
@@ -18,6 +28,10 @@ class Nobody:
     def deliver(self, payload: memoryview | bytes, source: FarEnd) -> bool:
         """There is nobody to take it."""
         return False
+
+    def end_for(self, destination: Destination) -> ClientEnd | None:
+        """There is none."""
+        return None
 
     def forget(self, destination: Destination) -> None:
         """Nothing was kept."""
@@ -38,6 +52,10 @@ class ClientSide(Protocol):
 
         The payload is valid until the call returns.
         """
+        ...
+
+    def end_for(self, destination: Destination) -> ClientEnd | None:
+        """Where its datagrams come in, if they need not come by here. As long as it flows, that does not change."""
         ...
 
     def forget(self, destination: Destination) -> None:

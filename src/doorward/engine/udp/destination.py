@@ -109,12 +109,13 @@ class Peer:
 class Destination(FarEnd):
     """One far end as the client asked for it; fulfils `api.UdpDestination`. An `Idler`: see net/idle.py.
 
-    `flows` says that its datagrams meet nobody: no filter, no limit. `last` is the loop's time of the last one.
+    `flows` says that its datagrams meet nobody: no filter, no limit. Then native code may move them, and `flow` is
+    its number for them; `moved`, `sent` and `received` are what has come by here all the same.
     """
 
-    __slots__ = ("_answer", "_decision", "attached", "bytes_received", "bytes_sent", "chain", "denied", "entries",
-                 "flows", "held", "id", "idle_s", "last", "mapping", "outer", "peer", "placed", "promise", "refusal",
-                 "started_us", "state", "target", "verdicts")  # fmt: skip
+    __slots__ = ("_answer", "_decision", "attached", "chain", "denied", "entries", "flow", "flows", "held", "id",
+                 "idle_s", "mapping", "moved", "outer", "passed", "peer", "placed", "promise", "received", "refusal",
+                 "sent", "started_us", "state", "target", "verdicts")  # fmt: skip
 
     def __init__(
         self, mapping: Mapping, destination_id: int, target: Target, idle_s: float, now: float
@@ -124,7 +125,7 @@ class Destination(FarEnd):
         self.id = destination_id
         self.target = target
         self.idle_s = idle_s
-        self.last = self.placed = now
+        self.moved = self.placed = now
         self.started_us = time.time_ns() // 1000
         self.state = State.WAITING
         self.flows = False
@@ -138,8 +139,10 @@ class Destination(FarEnd):
         self.outer: DatagramSocket | None = None
         self.chain: DatagramChain | None = None
         self.held: list[Held] = []
-        self.bytes_sent = 0
-        self.bytes_received = 0
+        self.flow = 0  # see fast_lane.py
+        self.passed = 0  # datagrams that met nobody
+        self.sent = 0
+        self.received = 0
         self._decision: Decision | None = None
         self._answer: asyncio.Event | None = None  # somebody waits for it
 
@@ -154,6 +157,26 @@ class Destination(FarEnd):
         """It is judged, or forgotten."""
         if self._answer is not None:
             self._answer.set()
+
+    @property
+    def last(self) -> float:
+        """The loop's time of the last datagram either way."""
+        courier = self.mapping.table.inbox.courier if self.flow else None
+        if courier is None:
+            return self.moved
+        return max(self.moved, courier.counts(self.flow).last)
+
+    @property
+    def bytes_sent(self) -> int:
+        """Payload, whoever has moved it."""
+        courier = self.mapping.table.inbox.courier if self.flow else None
+        return self.sent if courier is None else self.sent + courier.counts(self.flow).bytes_sent
+
+    @property
+    def bytes_received(self) -> int:
+        """Payload, whoever has moved it."""
+        courier = self.mapping.table.inbox.courier if self.flow else None
+        return self.received if courier is None else self.received + courier.counts(self.flow).bytes_received
 
     @property
     def over(self) -> bool:
@@ -181,7 +204,7 @@ class Destination(FarEnd):
             return self.promise.protocol
         connection = self.mapping.connection
         associations = connection.engine.ruling.associations
-        return associations.protocol("udp", self.port, connection.origin.application)
+        return associations.protocol("udp", self._port_of_way, connection.origin.application)
 
     @property
     def way(self) -> Way:
@@ -190,7 +213,12 @@ class Destination(FarEnd):
         promise, origin = self.promise or connection.promise, connection.origin
         if promise is not None:
             return promise.way
-        return Way("udp", self.port, origin.application, origin.kind)
+        return Way("udp", self._port_of_way, origin.application, origin.kind)
+
+    @property
+    def _port_of_way(self) -> int:
+        """Of who has come to a port of ours, that one says what it is about; else the destination's own."""
+        return self.mapping.connection.target.port or self.port
 
     @property
     def version(self) -> int:
@@ -295,9 +323,10 @@ class Memory:
         for destination in tuple(self._by_target.values()):
             if destination.state is State.WAITING:
                 continue
-            if destination.last <= destination.placed:
+            last = destination.last
+            if last <= destination.placed:
                 return destination
-            destination.placed = destination.last
+            destination.placed = last
             del self._by_target[destination.target]
             self._by_target[destination.target] = destination
         return next((d for d in self._by_target.values() if d.state is not State.WAITING), None)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from doorward.engine.grants import Offer
     from doorward.engine.session import Session
     from doorward.net.datagrams import SocketAddress
+    from doorward.net.openings import Way
 
 
 class Peers(NamedTuple):
@@ -38,12 +39,14 @@ class Expected:
     def __len__(self) -> int:
         return len(self._open)
 
-    def add(self, promise: Promise, version: int, admitted: IpFilter) -> None:
-        """Let them come until the promise ends."""
+    def add(self, promise: Promise, version: int, admitted: IpFilter, way: Way | None = None) -> None:
+        """Let them come, by this way, until the promise ends."""
         self._open[promise] = Peers(version, admitted.clone())
 
         def forget() -> None:
             del self._open[promise]
+            if way is not None:
+                way.close()
 
         promise.on_end = forget
 
@@ -71,5 +74,7 @@ def expect_peers(session: Session, bound: SocketName, admitted: IpFilter, offer:
         session.engine.grants, session, way_of(session, offer, "udp", name[1]), **offer._asdict()
     )
     promise.socket_name = outer.name
-    mapping.expected.add(promise, outer.version, admitted)
+    openings = session.engine.arrivals.openings
+    way = None if openings is None else openings.way("udp", outer.name, admitted)
+    mapping.expected.add(promise, outer.version, admitted, way)
     return promise

@@ -11,6 +11,7 @@ from doorward.engine.udp.ends import DatagramQueue, checked_payload, checked_pee
 
 if TYPE_CHECKING:
     from doorward.api.sockets import SocketName
+    from doorward.engine.udp.client_side import ClientEnd
     from doorward.engine.udp.destination import Destination, FarEnd
     from doorward.engine.udp.mapping import Mapping
 
@@ -64,6 +65,10 @@ class Held:
     def deliver(self, payload: memoryview | bytes, source: FarEnd) -> bool:
         """For the filter, when it asks."""
         return self._queue.put(bytes(payload), source.name)
+
+    def end_for(self, destination: Destination) -> ClientEnd | None:
+        """A filter reads everything."""
+        return None
 
     def forget(self, destination: Destination) -> None:
         """Nothing was kept."""

@@ -21,10 +21,11 @@ from doorward.engine.udp.admission import judge_destination
 from doorward.engine.udp.client_side import ClientSide, Nobody
 from doorward.engine.udp.destination import AT_DESTINATION, Course, Destination, FarEnd, Memory, State
 from doorward.engine.udp.expected import Expected
+from doorward.engine.udp.fast_lane import ASKS_MASK
 from doorward.engine.udp.filtering import Filters
 from doorward.engine.udp.quota import Quota
 from doorward.engine.udp.recording import record_of_destination
-from doorward.net.datagrams import ANY_ADDRESS, SocketAddress, has_ipv6
+from doorward.net.datagrams import SocketAddress
 
 if TYPE_CHECKING:
     from doorward.api.sockets import SocketName
@@ -51,8 +52,8 @@ class Mapping:
     """
 
     __slots__ = ("_extra", "_last", "_now", "_poller", "_quota", "_waiting", "admits", "client", "connection",
-                 "dropped", "expected", "filters", "id", "idle_s", "is_system", "memory", "outers", "over", "strangers",
-                 "table", "telling")  # fmt: skip
+                 "dropped", "expected", "filters", "flowing", "id", "idle_s", "is_system", "lent", "memory", "outers",
+                 "over", "strangers", "table", "telling")  # fmt: skip
 
     def __init__(self, connection: Connection, table: Mappings, *, is_system: bool = False) -> None:
         """Its `client` is set by whoever makes it. `is_system`: it is the firewall's own, and policy has no say."""
@@ -72,6 +73,8 @@ class Mapping:
         self.memory = Memory(limits.udp_destinations_max)
         self.filters = Filters(self)
         self.outers: dict[int, DatagramSocket] = {}
+        self.lent: list[DatagramSocket] = []  # see fast_lane.py
+        self.flowing = 0
         self.telling = asyncio.Lock()  # handlers of one connection run one after another
         self.id = connection.id
         self.idle_s = limits.idle_timeout_s
@@ -100,10 +103,13 @@ class Mapping:
         """A datagram of the client's. The payload is valid until the call returns."""
         extra = self._extra
         if destination.flows and extra.ip_filter is None and extra.buffer_size is None:
-            destination.last = self._poller.now
-            destination.bytes_sent += len(payload)
+            destination.moved = self._poller.now
+            destination.sent += len(payload)
             destination.peer.current = destination  # type: ignore[union-attr]  # what flows has a peer
             destination.outer.send(payload, destination.where)  # type: ignore[union-attr]  # and a socket
+            destination.passed += 1
+            if not destination.passed & ASKS_MASK:
+                self.table.fast_lane.ask(destination)
         elif destination.state is State.WAITING:
             self._hold(destination, payload, Course.CLIENT)
         elif destination.state is not State.OPEN or self._is_too_long(payload):
@@ -128,8 +134,8 @@ class Mapping:
         if outer is None or peer is None or not self._may_pass(destination, payload, outward=True):
             self.dropped += 1
             return
-        destination.last = self._now()
-        destination.bytes_sent += len(payload)
+        destination.moved = self._now()
+        destination.sent += len(payload)
         peer.current = destination
         outer.send(payload, destination.where)
 
@@ -143,9 +149,12 @@ class Mapping:
             return
         destination, extra = peer.current, self._extra
         if destination.flows and extra.ip_filter is None and extra.buffer_size is None:
-            destination.last = self._poller.now
-            destination.bytes_received += len(payload)
+            destination.moved = self._poller.now
+            destination.received += len(payload)
             self.client.deliver(payload, destination)
+            destination.passed += 1
+            if not destination.passed & ASKS_MASK:
+                self.table.fast_lane.ask(destination)
         else:
             self._arrive(destination, payload)
 
@@ -154,7 +163,7 @@ class Mapping:
         if not self._may_pass(destination, payload, outward=False):
             self.dropped += 1
             return
-        destination.bytes_received += len(payload)
+        destination.received += len(payload)
         if self.filters.chain is not None:
             self.filters.chain.inward(bytes(payload), destination.name)
         else:
@@ -167,7 +176,7 @@ class Mapping:
 
     def _arrive(self, destination: Destination, payload: memoryview | bytes) -> None:
         """From a peer that may answer, or that came first."""
-        destination.last = self._now()
+        destination.moved = self._now()
         if self._is_too_long(payload):
             self.dropped += 1
         elif destination.chain is not None:
@@ -214,10 +223,11 @@ class Mapping:
 
     def open(self, destination: Destination) -> None:
         """It may be spoken to. Raises LinkError kinds, OutOfResources when there is no socket for that."""
-        destination.outer = self.outer(destination.version)
+        destination.outer = self.table.outer_toward(destination)
         self.memory.speak(destination)
+        self.table.fast_lane.leave_all(destination.peer)
         destination.state = State.OPEN
-        destination.last = self._now()
+        destination.moved = self._now()
         self.filters.attach(destination)
         self.let_flow(destination)
 
@@ -229,6 +239,13 @@ class Mapping:
             and self.filters.chain is None
             and not self._quota.limited
         )
+        if not destination.flows:
+            self.table.fast_lane.leave(destination)
+
+    def read_all(self) -> None:
+        """See `extra.UdpSide`."""
+        for destination in self.memory:
+            self.table.fast_lane.leave(destination)
 
     def deny(self, destination: Destination, refusal: Refusal, *, remembered_s: float | None = None) -> None:
         """It is not spoken to for as long as it is remembered; one record says why."""
@@ -238,9 +255,10 @@ class Mapping:
         destination.refusal = refusal
         destination.state = State.DENIED
         destination.flows = False
+        self.table.fast_lane.leave(destination)
         self.memory.silence(destination)
         self.filters.detach(destination)
-        destination.last = destination.placed = self._now()
+        destination.moved = destination.placed = self._now()
         if remembered_s is not None:
             destination.idle_s = min(destination.idle_s, remembered_s)
         self._record(destination, End(refusal.reason if was_open else "refused", Side.OURS))
@@ -273,6 +291,7 @@ class Mapping:
         if destination.state is State.FORGOTTEN:
             return
         was_open = destination.state is State.OPEN
+        self.table.fast_lane.leave(destination)
         self._last = max(self._last, destination.last)
         self.filters.detach(destination)
         self.memory.remove(destination)
@@ -307,25 +326,6 @@ class Mapping:
                 self._extra.socket_name = found.name
         return found
 
-    def listen(self, address: str, port: int) -> SocketName:
-        """Have this end toward far ends, in place of one that the kernel chooses; what it is now.
-
-        `""` and `::` are every address of both families. Raises AddressInUse, LinkError kinds, OutOfResources.
-        """
-        if address not in ("", ANY_ADDRESS[6]):
-            bound = self._listen_at(address, port)
-        else:
-            bound = self._listen_at(ANY_ADDRESS[4], port)
-            if has_ipv6():
-                bound = self._listen_at(ANY_ADDRESS[6], bound.name[1])
-        self._extra.socket_name = bound.name
-        return bound.name
-
-    def _listen_at(self, address: str, port: int) -> DatagramSocket:
-        bound = self.table.open(address, port, self.from_outside)
-        self.outers[bound.version] = bound
-        return bound
-
     def close(self) -> None:
         """It is over: every destination's record is written, every socket closed. Idempotent."""
         if self.over:
@@ -337,8 +337,9 @@ class Mapping:
         for destination in self.memory:
             self.forget(destination, end.how if end is not None else "closed")
         for outer in self.outers.values():
-            self.dropped += outer.dropped + outer.failed
             self.table.release(outer)
+            self.dropped += outer.dropped + outer.failed + outer.unheard
+        self.lent.clear()
         self.client.close()
         self.table.leave(self)
 

@@ -43,11 +43,15 @@ def lead_to_client(connection: Connection, address: str, port: int, admits: Admi
     engine = connection.engine
     mapping = Mapping(connection, engine.udp)
     try:
-        mapping.listen(address, port)
+        engine.udp.listen(mapping, address, port)
     except BaseException:
         mapping.close()
         raise
     connection.extra.udp = connection.extra.listening = mapping
+    openings = engine.arrivals.openings
+    if openings is not None:
+        admitted = connection.extra.ip_filter
+        connection.extra.ways = [openings.way("udp", o.name, admitted) for o in mapping.outers.values()]
     mapping.client = ClientAddress(mapping)
     mapping.admits = admits
     engine.udp.enter(mapping)
@@ -72,14 +76,17 @@ async def open_mapping(
     origin: Origin,
     client: Callable[[Mapping], ClientSide],
     asked_for: SocketName = ("", 0),
+    *,
+    idle_s: float | None = None,
 ) -> tuple[Connection, Mapping | None]:
     """A mapping for a client. Look at the connection's `refusal`: then there is none, and the connection has ended.
 
     `client` makes the client's side once filters agree; it raises LinkError kinds, OutOfResources. `asked_for` is
-    the local end that filters are told of.
+    the local end that filters are told of. `idle_s` is how long it may be silent, if not as long as any connection:
+    for a client's side that nobody ends.
     """
     connection = engine.begin(session, NOWHERE, origin, Operation.UDP, "udp")
-    await engine.open(connection, _open(engine, connection, client, asked_for))
+    await engine.open(connection, _open(engine, connection, client, asked_for, idle_s))
     mapping = connection.extra.udp
     return connection, mapping if isinstance(mapping, Mapping) and connection.refusal is None else None
 
@@ -89,12 +96,15 @@ async def _open(
     connection: Connection,
     client: Callable[[Mapping], ClientSide],
     asked_for: SocketName,
+    idle_s: float | None,
 ) -> None:
     """Raises DoorwardError, HandlerFailed; leaves a refusal."""
     ruling, session = connection.ruling, connection.session
     inputs = inputs_of(session, NOWHERE, session.user, time.time(), engine.own_addresses.is_own, "udp")
     connection.judged = Decision(Action.ALLOW, MAPPING, inputs, ruling.policy.revision)
     mapping = Mapping(connection, engine.udp)
+    if idle_s is not None:
+        mapping.idle_s = idle_s
     connection.extra.udp = connection.extra.listening = mapping
     entries = ruling.associations.of(connection.way, None)
     connection.entries = tuple(entry for entry in entries if EventKind.BIND in entry.interest.events)

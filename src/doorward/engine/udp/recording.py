@@ -40,6 +40,7 @@ def record_of_destination(connection: Connection, destination: Destination, end:
         rule=None if decision is None else decision.rule,
         policy="" if decision is None else decision.policy,
         user=session.user,
+        process=session.process,
         client_address=origin.client_address,
         client_port=origin.client_port,
         host=target.host,

@@ -5,19 +5,23 @@ A client that asks for one too many gets it, and loses its oldest: UDP clients d
 
 from __future__ import annotations
 
+import ipaddress
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from doorward.api.errors import NotFound
+from doorward.engine.udp.fast_lane import FastLane
 from doorward.net.datagrams import (
     ANY_ADDRESS,
     BURST_BUFFER_BYTES,
     DatagramSocket,
     Inbox,
     OnDatagram,
+    has_ipv6,
     open_datagrams,
 )
 from doorward.net.idle import IdleQueue
+from doorward.net.transparent import borrowed_datagrams
 from doorward.policy.address import BadHost, parse_host
 
 if TYPE_CHECKING:
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
     from doorward.net.datagrams import SocketAddress
 
 EVICTED: Final = "udp_mapping_evicted"
+# Where a mapping keeps its sockets whose address is not ours, beside those that are found by their IP version.
+BORROWED: Final = 16
 
 
 class Mappings:
@@ -38,16 +44,23 @@ class Mappings:
         loop = engine.poller.loop
         self._engine = engine
         self.inbox = Inbox(engine.poller)
+        self.fast_lane = FastLane(self.inbox)
         self.destinations: IdleQueue[Destination] = IdleQueue(loop, lambda d: d.mapping.forget(d))
         self.alive = 0  # destinations
         self._idle: IdleQueue[Mapping] = IdleQueue(loop, self._end_idle)
         self._by_client: dict[str, dict[Mapping, None]] = {}
         self._ports: Counter[int] = Counter()
+        self._borrowed: set[SocketName] = set()
         self._next_id = 0
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
+
+    def close(self) -> None:
+        """Every mapping has ended, and there will be no other. Idempotent."""
+        if self.inbox.courier is not None:
+            self.inbox.courier.close()
 
     def next_id(self) -> int:
         """A number for a destination, never given twice."""
@@ -69,6 +82,7 @@ class Mappings:
 
     def leave(self, mapping: Mapping) -> None:
         """It has ended. Idempotent."""
+        mapping.connection.extra.close_ways()
         client_address = mapping.connection.session.client_address
         own = self._by_client.get(client_address)
         if own is None or mapping not in own:
@@ -95,9 +109,53 @@ class Mappings:
         """A socket toward far ends, on a port of the kernel's choice. Raises LinkError kinds, OutOfResources."""
         return self.open(ANY_ADDRESS[version], 0, mapping.from_outside)
 
+    def outer_toward(self, destination: Destination) -> DatagramSocket:
+        """The mapping's socket toward this far end: ours, or one with an address that is borrowed for it.
+
+        Raises AddressInUse, LinkError kinds, OutOfResources.
+        """
+        mapping, version = destination.mapping, destination.version
+        borrowed = mapping.connection.extra.borrowed
+        source = None if borrowed is None else borrowed(ipaddress.ip_address(destination.where[0]))
+        if source is None:
+            return mapping.outer(version)
+        found = mapping.outers.get(BORROWED + version)
+        if found is None:
+            opened = DatagramSocket(self.inbox, borrowed_datagrams(source), mapping.from_outside)
+            found = self.adopt(opened)
+            self._borrowed.add(found.name)
+            mapping.outers[BORROWED + version] = found
+        return found
+
+    def listen(self, mapping: Mapping, address: str, port: int) -> SocketName:
+        """Have this end toward far ends, in place of one that the kernel chooses; what it is now.
+
+        `""` and `::` are every address of both families. Raises AddressInUse, LinkError kinds, OutOfResources.
+        """
+        if address not in ("", ANY_ADDRESS[6]):
+            bound = self._listen_at(mapping, address, port)
+        else:
+            bound = self._listen_at(mapping, ANY_ADDRESS[4], port)
+            if has_ipv6():
+                bound = self._listen_at(mapping, ANY_ADDRESS[6], bound.name[1])
+        mapping.connection.extra.socket_name = bound.name
+        return bound.name
+
+    def _listen_at(self, mapping: Mapping, address: str, port: int) -> DatagramSocket:
+        bound = self.open(address, port, mapping.from_outside)
+        mapping.outers[bound.version] = bound
+        return bound
+
     def open(self, host: str, port: int, on_datagram: OnDatagram) -> DatagramSocket:
         """One of our sockets; `release` closes it. Raises AddressInUse, LinkError kinds, OutOfResources."""
         opened = open_datagrams(self.inbox, host, port, on_datagram, buffer_bytes=BURST_BUFFER_BYTES)
+        self._ports[opened.name[1]] += 1
+        return opened
+
+    def adopt(self, opened: DatagramSocket) -> DatagramSocket:
+        """The same for one that is bound already. Raises OutOfResources; it is closed then."""
+        opened.raise_receive_buffer()
+        opened.start()
         self._ports[opened.name[1]] += 1
         return opened
 
@@ -105,6 +163,7 @@ class Mappings:
         """Close it. Idempotent."""
         if opened.open:
             port = opened.name[1]
+            self._borrowed.discard(opened.name)
             opened.close()
             self._ports[port] -= 1
             if not self._ports[port]:
@@ -117,6 +176,8 @@ class Mappings:
         """
         if where[1] not in self._ports:
             return False
+        if where[:2] in self._borrowed:
+            return True
         try:
             address = parse_host(where[0].partition("%")[0])
         except BadHost:

@@ -22,7 +22,7 @@ from doorward.wire.socks.model import (
     Socks4Reply,
     Socks5Reply,
 )
-from doorward.wire.socks.server import ServerHandshake
+from doorward.wire.socks.server import ServerHandshake, read_request5, reply5
 
 __all__ = [
     "Bound",
@@ -37,5 +37,7 @@ __all__ = [
     "Socks5Client",
     "Socks5Reply",
     "read_datagram",
+    "read_request5",
+    "reply5",
     "write_datagram",
 ]

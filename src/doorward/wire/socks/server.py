@@ -119,7 +119,7 @@ class ServerHandshake:
         if self._state != _DONE:
             raise WireError("misuse", "no request to answer")
         if self.version == 5:
-            return bytes((5, code, 0)) + write_address(address, port)
+            return reply5(code, address, port)
         return _reply4(code == Socks5Reply.SUCCEEDED, address, port)
 
     def _read(self, buffer: bytes) -> Event | None:
@@ -180,7 +180,7 @@ class ServerHandshake:
             found = _request5(buffer)
         except ProtocolError as error:
             code = _REPLY_FOR.get(error.reason, Socks5Reply.GENERAL_FAILURE)
-            error.reply = bytes((5, code, 0)) + write_address(None, 0)
+            error.reply = reply5(code)
             raise
         return self._finish(buffer, found)
 
@@ -202,6 +202,19 @@ class ServerHandshake:
         self._buffer = b""
         self._state = _DONE
         return request
+
+
+def read_request5(request: bytes) -> Request:
+    """A whole request of version 5. Raises ProtocolError, also for one that is not whole."""
+    found = _request5(request)
+    if found is None or found[1] != len(request):
+        raise ProtocolError("truncated", "the request is not whole")
+    return found[0]
+
+
+def reply5(code: Socks5Reply, address: IPAddress | None = None, port: int = 0) -> bytes:
+    """Answer a request of version 5; see `ServerHandshake.reply`."""
+    return bytes((5, code, 0)) + write_address(address, port)
 
 
 def _request5(buffer: bytes) -> tuple[Request, int] | None:

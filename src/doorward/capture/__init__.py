@@ -1,0 +1,1 @@
+"""A program's whole network, caught without its knowing: namespaces, rules, and the sockets that are handed out."""
