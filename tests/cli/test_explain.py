@@ -40,6 +40,11 @@ name = "kim anywhere"
 action = "allow"
 users = ["kim"]
 protocols = ["ssh"]
+[[rule]]
+name = "sh mails"
+action = "allow"
+process = ["sh", "/nowhere/mailer"]
+protocols = ["tcp/25"]
 """
 )
 
@@ -88,6 +93,22 @@ def test_the_time_decides(run: Run) -> None:
     tried = {t["rule"]: t for t in told["judgements"][0]["tried"]}
     assert tried["office web"]["field"] == "when"
     assert told["filters"] == []
+
+
+@pytest.mark.parametrize("process", ["sh", "/bin/sh", "/nowhere/mailer"])
+def test_a_program_is_found_as_it_would_be_launched(run: Run, process: str) -> None:
+    assert explained(run, "tcp://203.0.113.1:25", "--process", process)["rule"] == "sh mails"
+    output = run("explain", "--to", "tcp://203.0.113.1:25", "--process", process).output
+    assert "launched as" in output
+    assert process in output
+
+
+@pytest.mark.parametrize("words", [(), ("--process", "/nowhere/else"), ("--process", "mailer")])
+def test_another_program_or_none_is_told_what_the_rule_wants(run: Run, words: tuple[str, ...]) -> None:
+    told = explained(run, "tcp://203.0.113.1:25", *words)
+    assert told["action"] == "deny"
+    tried = {t["rule"]: t for t in told["judgements"][0]["tried"]}
+    assert (tried["sh mails"]["field"], tried["sh mails"]["wanted"]) == ("process", "/nowhere/mailer, sh")
 
 
 def test_a_denied_name_is_not_looked_up(run: Run) -> None:

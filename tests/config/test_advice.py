@@ -58,6 +58,7 @@ def test_listening_beyond_loopback_for_everyone_is_doubted() -> None:
         Rule("denies", Action.DENY),
         Rule("some clients", Action.ALLOW, sources=(ip_network("10.0.0.0/8"),)),
         Rule("some users", Action.ALLOW, users=frozenset({"kim"})),
+        Rule("some programs", Action.ALLOW, process=frozenset({"git"})),
         Rule("a group", Action.ALLOW, groups=frozenset({"engineering"})),
     ],
 )
@@ -143,3 +144,23 @@ def test_a_rule_that_is_called_unreachable_never_changes_an_answer(
         with_both = Policy([first, second], "r").judge(inputs)
         alone = Policy([first], "r").judge(inputs)
         assert with_both.action == alone.action
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "covered"),
+    [
+        (None, {"git"}, True),
+        ({"git", "curl"}, {"git"}, True),
+        ({"git"}, {"git", "curl"}, False),
+        ({"git"}, None, False),
+        ({"git"}, {"/usr/bin/git"}, False),
+    ],
+)
+def test_a_rule_for_programs_covers_those_for_the_same(
+    earlier: set[str] | None, later: set[str] | None, covered: bool
+) -> None:
+    rules = [
+        Rule(name, Action.DENY, process=None if programs is None else frozenset(programs))
+        for name, programs in (("a", earlier), ("b", later))
+    ]
+    assert bool(advice(rules)) == covered

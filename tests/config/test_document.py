@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import msgspec
@@ -12,11 +11,11 @@ from doorward.config.schema import json_schema
 
 
 def test_the_limits_of_the_file_are_the_limits_of_the_firewall() -> None:
-    assert msgspec.structs.asdict(LimitsTable()) == dataclasses.asdict(Limits())
+    assert msgspec.structs.asdict(LimitsTable()) == msgspec.structs.asdict(Limits())
 
 
 def test_the_log_table_has_the_defaults_of_the_log_settings() -> None:
-    defaults = {field.name: field.default for field in dataclasses.fields(LogSettings)}
+    defaults = {field.name: field.default for field in msgspec.structs.fields(LogSettings)}
     table = LogTable()
     assert table.size_max_mb * 2**20 == defaults["total_bytes_max"]
     assert (table.keep_days, table.on_failure) == (defaults["keep_days"], defaults["on_failure"])
@@ -44,6 +43,6 @@ def test_the_reference_for_operators_names_every_key_and_every_built_in_protocol
 
 def test_the_reference_s_defaults_of_the_limits_are_true() -> None:
     reference = (Path(__file__).parents[2] / "docs" / "policy.md").read_text()
-    for key, default in dataclasses.asdict(Limits()).items():
+    for key, default in msgspec.structs.asdict(Limits()).items():
         row = next(row for row in reference.splitlines() if row.startswith(f"| `{key}` |"))
         assert row.endswith(f"| `{default:g}` |" if isinstance(default, float) else f"| `{default}` |")

@@ -85,3 +85,26 @@ def test_a_group_is_no_user() -> None:
     assert [problem.message for problem in report.problems()] == [
         'unknown user "engineering"; did you mean "group:engineering"?'
     ]
+
+
+def test_programs_are_names_of_files_or_whole_paths() -> None:
+    report = Report("p", Lines(""))
+    made = RuleReader(DEFINITIONS, report).read(0, rule(process=["git", "/usr/bin/curl", "my tool"]))
+    assert made.process == frozenset({"git", "/usr/bin/curl", "my tool"})
+    assert report.errors == 0
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("bin/git", '"bin/git": write the file\'s name alone, or its whole path'),
+        ("./git", '"./git": write the file\'s name alone, or its whole path'),
+        ("/usr/../bin/git", '"/usr/../bin/git": write "/bin/git"'),
+        ("/usr/bin/", '"/usr/bin/": write "/usr/bin"'),
+        ("py*", '"py*": there are no wildcards here'),
+    ],
+)
+def test_no_other_way_to_write_a_program_is_taken(entry: str, said: str) -> None:
+    report = Report("p", Lines(""))
+    RuleReader(DEFINITIONS, report).read(0, rule(process=[entry]))
+    assert [problem.message for problem in report.problems()] == [said]

@@ -64,7 +64,9 @@ class RunningFirewall:
         *,
         arguments: Sequence[str] = (),
         descriptors_max: int | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
+        """`prefix` is what runs the command elsewhere, in another namespace say, by exec."""
         self.home = home
         self.policy_path = home / "doorward.toml"
         self.policy_path.write_text(policy)
@@ -75,6 +77,7 @@ class RunningFirewall:
         command += [argument.format(home=home) for argument in arguments]
         if descriptors_max is not None:
             command = ["sh", "-c", f'ulimit -n {descriptors_max}; exec "$@"', "sh", *command]
+        command = [*prefix, *command]
         with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
             self.process = subprocess.Popen(
                 command, stdout=stdout, stderr=stderr, cwd=REPOSITORY, env=_environment()

@@ -17,7 +17,7 @@ from doorward.record.query import Query
 from doorward.service.firewall import Firewall, StartRefused
 from doorward.service.operational_log import make_logger
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("way_in")]
 
 NOTHING = HEAD + '[[rule]]\nname = "nothing"\naction = "deny"\nprotocols = ["any"]\n'
 
@@ -263,7 +263,7 @@ async def test_stopping_resets_what_lives_and_every_record_is_on_disk(policy: st
         await client.send(b"hello")
         assert await outer.receive(5) == b"hello"
         waiting = await here.client(b"\x05")
-        await here.until(lambda: here.firewall.entry.serving == 1)
+        await here.until(lambda: here.guests == 1)
         await here.firewall.stop()
         assert (await client.outcome())[1] == "reset"
         assert (await outer.outcome())[1] == "reset"

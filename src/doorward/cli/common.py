@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
 import click
 
+from doorward.config.document import ControlTable
 from doorward.config.find import PolicyNotFound, find_policy
 from doorward.config.loading import Reading, read
 from doorward.config.model import Configuration
@@ -60,3 +62,21 @@ def read_policy(explicit: Path | None) -> tuple[Configuration, Reading]:
             click.echo(str(problem), err=True)
         fail(f"{path} does not pass its check", EXIT_BAD_CONFIGURATION)
     return reading.configuration, reading
+
+
+def control_socket(policy: Path | None) -> Path:
+    """Where the policy puts the socket. A file with mistakes still has a running firewall that should say so."""
+    path = found_policy(policy)
+    configuration = read(path).configuration
+    if configuration is not None:
+        return configuration.control_path
+    return path.absolute().parent / (_written(path) or ControlTable().path)
+
+
+def _written(path: Path) -> str | None:
+    """What a file with mistakes says about the socket, as far as it can be read."""
+    try:
+        found = tomllib.loads(path.read_text())["control"]["path"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return found if isinstance(found, str) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Mapping
 from datetime import datetime
@@ -16,6 +17,7 @@ import click
 from doorward.api.errors import DoorwardError, UpstreamNoBind, UpstreamNoUdp
 from doorward.api.events import EventKind
 from doorward.api.filters import ClientKind
+from doorward.capture.executable import find
 from doorward.cli.common import fail, policy_option, read_policy
 from doorward.cli.destination import Destination, parse_destination, parse_moment
 from doorward.config.model import Configuration
@@ -24,7 +26,16 @@ from doorward.engine.judgement import is_leading_to, local_minute
 from doorward.net.own_addresses import OwnAddresses
 from doorward.net.resolve import Resolver
 from doorward.policy.address import canonical
-from doorward.policy.model import INBOUND, UNKNOWN, Decision, Inputs, Transport, Tried, Unknown
+from doorward.policy.model import (
+    INBOUND,
+    UNKNOWN,
+    Decision,
+    Inputs,
+    Transport,
+    Tried,
+    Unknown,
+    names_of_process,
+)
 from doorward.policy.routes import DIRECT, Chosen
 from doorward.service.filters import FilterNotLoaded, load_filters
 from doorward.wire.printable import printable
@@ -58,6 +69,11 @@ class Explained(NamedTuple):
     "--from", "from_", default="127.0.0.1", show_default=True, metavar="ADDR", help="The client's address."
 )
 @click.option("--user", metavar="NAME", help="The user; without it, somebody who has not said who they are.")
+@click.option(
+    "--process",
+    metavar="PROGRAM",
+    help="The program that `doorward run` has launched; without it, no such client.",
+)
 @click.option("--at", metavar="TIME", help='When: 2026-11-20T10:00, "fri 10:00", 10:00. Without it, now.')
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--no-filters", is_flag=True, help="Do not run the code of filter files.")
@@ -66,6 +82,7 @@ def command(
     to: str,
     from_: str,
     user: str | None,
+    process: str | None,
     at: str | None,
     as_json: bool,
     no_filters: bool,
@@ -79,7 +96,7 @@ def command(
         ip_address(from_)
     except ValueError as error:
         fail(getattr(error, "detail", None) or str(error), 2)
-    inputs = _inputs(configuration, destination, from_, user, moment)
+    inputs = _inputs(configuration, destination, from_, user, moment)._replace(process=_names_of(process))
     explained, trouble = asyncio.run(_judge(configuration, inputs, destination))
     filters = [] if no_filters else _filters(configuration, destination, _best(explained).decision)
     if as_json:
@@ -104,6 +121,14 @@ def _inputs(
     known_address = UNKNOWN if address is None else address
     minute = local_minute(moment.timestamp())
     return Inputs(destination.transport, client, host, known_address, port, asked, groups, minute, own)
+
+
+def _names_of(process: str | None) -> frozenset[str]:
+    """What a program goes by that is launched by this word; it need not be there."""
+    if process is None:
+        return frozenset()
+    found = find(process, os.get_exec_path())
+    return names_of_process((process,) if found is None else (found.program, found.file))
 
 
 async def _judge(
@@ -213,6 +238,8 @@ def _show(
 ) -> None:
     inputs = explained[0].decision.inputs
     who = "somebody unidentified" if isinstance(inputs.user, Unknown) else f"user {inputs.user}"
+    if inputs.process:
+        who += f", launched as {printable(', '.join(sorted(inputs.process)))}"
     click.echo(f"{destination} from {inputs.client}, {who}, {moment:%a %Y-%m-%d %H:%M}")
     for one in explained:
         _show_one(configuration, one, several=len(explained) > 1)

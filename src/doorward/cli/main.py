@@ -6,7 +6,10 @@ does not pass its check.
 
 from __future__ import annotations
 
+import gc
 import importlib
+import os
+import sys
 from typing import Final
 
 import click
@@ -17,13 +20,20 @@ COMMANDS: Final = {
     "check": "doorward.cli.check",
     "completion": "doorward.cli.completion",
     "explain": "doorward.cli.explain",
+    "learn": "doorward.cli.learn",
     "log": "doorward.cli.log",
+    "nft": "doorward.cli.nft",
+    "packet-filter": "doorward.cli.packet_filter",
     "reload": "doorward.cli.reload",
+    "run": "doorward.cli.run",
     "schema": "doorward.cli.schema",
     "serve": "doorward.cli.serve",
+    "status": "doorward.cli.status",
     "user": "doorward.cli.user",
     "version": "doorward.cli.version",
 }
+# Not for people, and not listed.
+HIDDEN: Final = {"worker": "doorward.cli.worker"}
 
 
 class LazyGroup(click.Group):
@@ -33,10 +43,11 @@ class LazyGroup(click.Group):
         return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        module = COMMANDS.get(cmd_name)
+        module = COMMANDS.get(cmd_name) or HIDDEN.get(cmd_name)
         if module is None:
             return None
         command: click.Command = importlib.import_module(module).command
+        gc.enable()
         return command
 
 
@@ -53,4 +64,16 @@ def cli() -> None:
 
 def main() -> None:
     """The entry point."""
+    _stand_in()
+    gc.disable()  # what is imported stays; looking for garbage in it costs a launched program some milliseconds
     cli(prog_name="doorward")
+
+
+def _stand_in() -> None:
+    """Put something where standard input, output or error was closed: no socket of ours may get these numbers.
+
+    Programs that we start do not inherit it: what was closed for us is closed for them.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  (until we end)

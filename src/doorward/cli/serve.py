@@ -10,12 +10,12 @@ from pathlib import Path
 
 import click
 
-import doorward
 from doorward.cli.common import fail, policy_option, read_policy
-from doorward.config.model import FilterSetting
-from doorward.service.firewall import Firewall, StartRefused
+from doorward.config.model import Configuration, FilterSetting
+from doorward.service.firewall import StartRefused
 from doorward.service.operational_log import make_logger
 from doorward.service.running import run
+from doorward.service.status import Status
 
 
 @click.command("serve", short_help="Run the firewall in the foreground.")
@@ -37,7 +37,7 @@ def command(policy: Path | None, filters: tuple[Path, ...], log_level: str) -> N
     log = make_logger(level=log_level)
     status = 0
     try:
-        asyncio.run(run(configuration, log, extra_filters=extra, ready=_tell))
+        asyncio.run(run(configuration, log, extra_filters=extra, log_level=log_level, ready=_tell))
     except StartRefused as error:
         click.echo(f"doorward: {error}", err=True)
         status = 1
@@ -49,31 +49,25 @@ def command(policy: Path | None, filters: tuple[Path, ...], log_level: str) -> N
     os._exit(status)
 
 
-def _tell(firewall: Firewall) -> None:
+def _tell(configuration: Configuration, status: Status) -> None:
     """Where it listens, what is in force, what to try."""
-    configuration = firewall.configuration
-    addresses = [_address(*name) for name in firewall.listeners.addresses]
-    filters = ", ".join(loaded.setting.name for loaded in firewall.filters.loaded) or "none"
     me = _command()
     rules = len(configuration.policy.rules)
-    proxy = addresses[0]
+    workers = f"  workers    {len(status.workers)}\n" if len(status.workers) > 1 else ""
     click.echo(
-        f"doorward {doorward.__version__} is ready\n"
-        f"  listening  {', '.join(addresses)}  (SOCKS4, SOCKS4a, SOCKS5 and HTTP proxy)\n"
+        f"doorward {status.version} is ready\n"
+        f"  listening  {', '.join(status.listening)}  (SOCKS4, SOCKS4a, SOCKS5 and HTTP proxy)\n"
         f"  policy     {configuration.path}, revision {configuration.revision}, {rules} rules\n"
-        f"  relay      {firewall.engine.relay.name}\n"
-        f"  filters    {filters}\n"
+        f"  relay      {status.relay}\n"
+        f"{workers}"
+        f"  filters    {', '.join(status.filters) or 'none'}\n"
         f"  log        {configuration.log.path}\n"
         f"try, from another terminal:\n"
-        f"  curl --socks5-hostname {proxy} http://example.com/\n"
+        f"  curl --socks5-hostname {status.listening[0]} http://example.com/\n"
         f"  {me} explain --to tcp://169.254.169.254:80\n"
         f"  {me} log --follow"
     )
     sys.stdout.flush()
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _command() -> str:

@@ -72,6 +72,7 @@ def _covers(earlier: Rule, later: Rule) -> bool:
         and _networks_cover(earlier.sources, later.sources)
         and _people_cover(earlier, later)
         and (earlier.windows is None or earlier.windows == later.windows)
+        and (earlier.process is None or (later.process is not None and later.process <= earlier.process))
     )
 
 
@@ -174,6 +175,7 @@ def _advise_on_open_door(listen: Sequence[ListenAddress], rules: Sequence[Rule],
             and rule.sources is None
             and rule.users is None
             and rule.groups is None
+            and rule.process is None
         ),
         None,
     )

@@ -7,8 +7,9 @@ use it are not reported as well.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
+
+from msgspec import Struct
 
 from doorward.config.document import Document, ScheduleTable
 from doorward.config.lines import KeyPath
@@ -25,8 +26,7 @@ from doorward.policy.schedule import parse_days, parse_hours, parse_schedule
 Parsed = TypeVar("Parsed")
 
 
-@dataclass(frozen=True, slots=True)
-class Definitions:
+class Definitions(Struct, frozen=True):
     """Everything that rules and filters may name."""
 
     networks: Mapping[str, tuple[IPNetwork, ...]]

@@ -12,13 +12,17 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from doorward.config.model import Limits
+from doorward.config.publish_tables import PublishTable
 from doorward.config.texts import Label, Listed, Text, UserName
+from doorward.config.transparent_tables import TransparentTable
 from doorward.config.upstream_tables import RouteTable, UpstreamTable
 
 _L: Final = Limits()
 DAY_S: Final = 86_400
 COUNT_MAX: Final = 2**53
 """The largest whole number that every reader of JSON keeps exact."""
+WORKERS_MAX: Final = 64
+"""More processes than most machines have cores; each has its memory, its threads and its own lookups."""
 
 
 class Table(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -35,6 +39,16 @@ class ListenTable(Table):
             examples=[["127.0.0.1:1080", "[::1]:1080"]],
         ),
     ] = msgspec.field(default_factory=lambda: ["127.0.0.1:1080"])
+    workers: Annotated[
+        Any,  # a number or a word: `settings.read_workers` judges it
+        Meta(
+            description="Processes that serve clients, all of one client's connections in the same one; "
+            '"auto": one for each core that Doorward may use.',
+            extra_json_schema={
+                "anyOf": [{"type": "integer", "minimum": 1, "maximum": WORKERS_MAX}, {"const": "auto"}]
+            },
+        ),
+    ] = 1
 
 
 class ControlTable(Table):
@@ -155,6 +169,17 @@ class RuleTable(Table):
         | UnsetType
     ) = UNSET
     when: Annotated[Listed, Meta(description="Names of schedules. Default: always.")] | UnsetType = UNSET
+    process: (
+        Annotated[
+            Listed,
+            Meta(
+                description="Programs that `doorward run` has launched, by file name (git) or whole path "
+                "(/usr/bin/git); nothing else matches. Default: any client.",
+                examples=[["git", "/usr/bin/curl"]],
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     filters: Annotated[
         dict[Label, SettingsOrFalse],
         Meta(
@@ -309,3 +334,12 @@ class Document(Table):
     route: Annotated[
         list[RouteTable], Meta(description="Which connections go through which upstreams, in order.")
     ] = []
+    publish: Annotated[
+        list[PublishTable], Meta(description="Servers inside that the firewall lets others reach.")
+    ] = []
+    transparent: (
+        Annotated[
+            TransparentTable, Meta(description="Machines that route through this one, and know of no proxy.")
+        ]
+        | UnsetType
+    ) = UNSET

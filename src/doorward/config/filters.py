@@ -7,19 +7,22 @@ specification"). Nothing is imported here: that a filter's code is sound is foun
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import UNSET
 
-from doorward.config.document import Document, FilterTable
+from doorward.config.document import Document, FilterTable, RuleTable
 from doorward.config.lines import KeyPath
 from doorward.config.model import FilterSetting, RuleSetting
 from doorward.config.ports import ANY, EVERY_PORT, read_ports
 from doorward.config.problems import Report
+from doorward.config.publish_tables import PublishTable
 from doorward.config.source import kind_of
 from doorward.policy.model import PortRange, Protocols
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
 
 ENTRY_POINT_GROUP: Final = "doorward.filters"
 BUILT_IN: Final[Mapping[str, str]] = {
@@ -71,6 +74,13 @@ def _ports(
     return read_ports(table.protocols, ("filter", index, "protocols"), protocols, report)
 
 
+def entry_points(*, group: str) -> EntryPoints:
+    """The library's. It takes a while to load, and most policies name no installed filter."""
+    from importlib import metadata
+
+    return metadata.entry_points(group=group)
+
+
 def _use(use: str, index: int, directory: Path, report: Report) -> str:
     path = ("filter", index, "use")
     if use.endswith(".py") or "/" in use:
@@ -88,9 +98,13 @@ def _rule_settings(document: Document, report: Report) -> dict[str, list[RuleSet
     """What rules say to each filter, by its name."""
     names = [table.name for table in document.filter]
     found: dict[str, list[RuleSetting]] = {name: [] for name in names}
-    for index, rule in enumerate(document.rule):
+    tables: list[tuple[str, int, RuleTable | PublishTable]] = [
+        *(("rule", index, table) for index, table in enumerate(document.rule)),
+        *(("publish", index, table) for index, table in enumerate(document.publish)),
+    ]
+    for key, index, rule in tables:
         for name, settings in rule.filters.items():
-            path = ("rule", index, "filters", name)
+            path = (key, index, "filters", name)
             if name not in found:
                 report.unknown(path, "filter", name, names)
             elif isinstance(settings, dict):

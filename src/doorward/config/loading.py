@@ -19,11 +19,13 @@ from doorward.config.filters import read_filters
 from doorward.config.lines import Lines
 from doorward.config.model import Configuration
 from doorward.config.problems import ConfigurationRefused, Problem, Report
+from doorward.config.publish import read_published
 from doorward.config.routes import read_routes
 from doorward.config.rules import RuleReader
-from doorward.config.settings import read_control_path, read_limits, read_listen, read_log
+from doorward.config.settings import read_control_path, read_limits, read_listen, read_log, read_workers
 from doorward.config.shape import shape
 from doorward.config.source import parse_toml, read_source
+from doorward.config.transparent import read_transparent
 from doorward.config.upstreams import read_upstreams
 from doorward.policy.evaluation import Policy
 
@@ -78,6 +80,7 @@ def _read(data: bytes, text: str, content: Mapping[str, Any], path: Path) -> Rea
     listen = read_listen(document, report)
     upstreams = read_upstreams(document, directory, listen, report)
     routes = read_routes(document, reader, upstreams, report)
+    published = read_published(document, reader, listen, definitions.protocols, report)
     revision = hashlib.sha256(data).hexdigest()[:REVISION_LENGTH]
     configuration = Configuration(
         path=path.absolute(),
@@ -92,6 +95,9 @@ def _read(data: bytes, text: str, content: Mapping[str, Any], path: Path) -> Rea
         policy=Policy([] if report.failed else rules, revision),
         upstreams=upstreams,
         routes=routes,
+        workers=read_workers(document, report),
+        published=published,
+        transparent=read_transparent(document, directory, reader, listen, published, report),
     )
     if report.failed:
         return Reading(None, tuple(report.problems()))

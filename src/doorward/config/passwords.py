@@ -7,10 +7,11 @@ milliseconds of processor time on purpose: never call them on an event loop.
 from __future__ import annotations
 
 import re
-from typing import Final
+from functools import cache
+from typing import TYPE_CHECKING, Final
 
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
+if TYPE_CHECKING:
+    from argon2 import PasswordHasher
 
 PASSWORD_BYTES_MAX: Final = 255
 """What SOCKS5 can carry (RFC 1929 section 2)."""
@@ -19,7 +20,6 @@ ROUNDS_MAX: Final = 64
 LANES_MAX: Final = 64
 """One attempt to log in must not be able to take the machine down, whatever the policy says."""
 
-_HASHER: Final = PasswordHasher()
 _HASH: Final = re.compile(
     r"\$argon2(?:id|i|d)\$v=19\$m=(\d{1,9}),t=(\d{1,4}),p=(\d{1,4})\$[A-Za-z0-9+/]{11,86}\$[A-Za-z0-9+/]{16,172}",
     re.ASCII,
@@ -30,15 +30,17 @@ def hash_password(text: str) -> str:
     """The hash of a password, with a new salt. Raises ValueError for an empty or too long password."""
     if not 1 <= len(text.encode()) <= PASSWORD_BYTES_MAX:
         raise ValueError(f"a password has 1 to {PASSWORD_BYTES_MAX} bytes")
-    return _HASHER.hash(text)
+    return _hasher().hash(text)
 
 
 def verify_password(hashed: str, text: str) -> bool:
     """Whether `text` is the password that `hashed` was made from; False for anything that is no hash."""
     if hash_mistake(hashed):
         return False
+    from argon2.exceptions import InvalidHashError, VerificationError
+
     try:
-        return _HASHER.verify(hashed, text)
+        return _hasher().verify(hashed, text)
     except (VerificationError, InvalidHashError, UnicodeEncodeError):
         return False
 
@@ -59,3 +61,11 @@ def hash_mistake(hashed: str) -> str:
             f"{ROUNDS_MAX} rounds, {LANES_MAX} lanes"
         )
     return ""
+
+
+@cache
+def _hasher() -> PasswordHasher:
+    """Loaded when the first password is to be checked: whoever has no users need not wait for it."""
+    from argon2 import PasswordHasher
+
+    return PasswordHasher()

@@ -9,8 +9,9 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from doorward.config.lines import KeyPath, Lines
 from doorward.wire.printable import printable
@@ -23,8 +24,7 @@ CHOICES_MAX: Final = 2_000
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """One mistake (`error`) or doubt (`warning`). Line 0 means the file as a whole."""
 
     file: str

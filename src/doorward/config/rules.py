@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from posixpath import normpath
 from typing import Final, TypeAlias, TypeVar, cast
 
 from msgspec import UNSET, UnsetType
@@ -16,6 +17,7 @@ from doorward.config.document import RuleTable
 from doorward.config.lines import KeyPath
 from doorward.config.ports import read_ports
 from doorward.config.problems import Report, did_you_mean
+from doorward.config.publish_tables import PublishTable
 from doorward.config.upstream_tables import RouteTable
 from doorward.policy.address import BadHost, parse_host
 from doorward.policy.model import Action, IPNetwork, PortRange, Rule, Window
@@ -57,6 +59,7 @@ class RuleReader:
             users=users,
             groups=groups,
             windows=self._once(table.when, (*path, "when"), self._windows),
+            process=self._once(table.process, (*path, "process"), self._programs),
         )
 
     def read_route(self, index: int, table: RouteTable) -> Rule:
@@ -75,6 +78,21 @@ class RuleReader:
             users=users,
             groups=groups,
         )
+
+    def read_published(self, index: int, table: PublishTable) -> Rule:
+        """Who may come to a published server and when, as a rule that allows; mistakes as for `read`."""
+        path = ("publish", index)
+        return Rule(
+            name=table.name,
+            action=Action.ALLOW,
+            line=self._report.line(path),
+            sources=self._once(table.from_, (*path, "from"), self._sources),
+            windows=self._once(table.when, (*path, "when"), self._windows),
+        )
+
+    def networks(self, entries: list[str], path: KeyPath) -> tuple[IPNetwork, ...]:
+        """Addresses of clients as in the `from` of a rule; mistakes as for `read`."""
+        return self._sources(entries, path)
 
     def _once(
         self, entries: list[str] | UnsetType, path: KeyPath, read: Callable[[Sequence[str], KeyPath], Meaning]
@@ -191,6 +209,18 @@ class RuleReader:
                 elif entry not in self._definitions.users:
                     self._report.unknown((*path, index), "user", entry, self._definitions.users)
         return frozenset(users) or None, frozenset(groups) or None
+
+    def _programs(self, entries: Sequence[str], path: KeyPath) -> frozenset[str]:
+        for index, entry in enumerate(entries):
+            if "/" in entry and not entry.startswith("/"):
+                self._report.error(
+                    (*path, index), f'"{entry}": write the file\'s name alone, or its whole path'
+                )
+            elif entry and entry != (plain := normpath(entry)):
+                self._report.error((*path, index), f'"{entry}": write "{plain}"')
+            elif "*" in entry:
+                self._report.error((*path, index), f'"{entry}": there are no wildcards here')
+        return frozenset(filter(None, entries))
 
     def _windows(self, entries: Sequence[str], path: KeyPath) -> tuple[Window, ...]:
         found: list[Window] = []

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from doorward.config.document import Document
+from doorward.config.document import WORKERS_MAX, Document
 from doorward.config.lines import KeyPath
 from doorward.config.model import Limits, ListenAddress, LogSettings
 from doorward.config.problems import Report
@@ -20,6 +20,8 @@ from doorward.policy.model import PORT_MAX
 SOCKET_PATH_BYTES_MAX: Final = 107
 """What fits into `sun_path` with its final zero (unix(7))."""
 FILE_BYTES_MAX: Final = 256 * 2**20
+SHOWN_CHARACTERS_MAX: Final = 100
+SHOWN_BITS_MAX: Final = 64
 FILES_AT_LEAST: Final = 4
 """A small log still consists of several files, so that making room does not throw away nearly everything."""
 
@@ -67,6 +69,20 @@ def read_listen(document: Document, report: Report) -> tuple[ListenAddress, ...]
     return tuple(found)
 
 
+def read_workers(document: Document, report: Report) -> int | None:
+    """How many processes serve clients; None for one on each core. A mistake is reported."""
+    wanted: object = document.listen.workers
+    if wanted == "auto":
+        return None
+    if isinstance(wanted, int) and not isinstance(wanted, bool) and 1 <= wanted <= WORKERS_MAX:
+        return wanted
+    report.error(
+        ("listen", "workers"),
+        f'expected a whole number from 1 to {WORKERS_MAX}, or "auto"; found {_shown(wanted)}',
+    )
+    return 1
+
+
 def read_log(document: Document, directory: Path, report: Report) -> LogSettings:
     """The log store's settings, its path made absolute. Every mistake is reported."""
     table = document.log
@@ -104,3 +120,14 @@ def _path(text: str, where: KeyPath, directory: Path, report: Report) -> Path:
     elif text and kind_of(path) == "directory":
         report.error(where, f'"{path}" is a directory; name a file in it')
     return path
+
+
+def _shown(value: object) -> str:
+    """A value that is not what it should be, as far as it can be shown in a line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str) and len(value) <= SHOWN_CHARACTERS_MAX:
+        return f'"{value}"'
+    if isinstance(value, float) or (isinstance(value, int) and value.bit_length() <= SHOWN_BITS_MAX):
+        return str(value)
+    return "something else"

@@ -72,4 +72,4 @@ def plain(fields: dict[str, object]) -> dict[str, object]:
     return {f"{key}_" if key in RESERVED else key: value for key, value in fields.items()}
 
 
-RESERVED: Final = frozenset({"event", "level", "timestamp", "filter", "alert"})
+RESERVED: Final = frozenset({"event", "level", "timestamp", "filter", "alert", "worker"})

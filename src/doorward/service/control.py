@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
+
+from doorward.service.status import Status
 
 LINE_BYTES_MAX: Final = 65_536
 ANSWER_BYTES_MAX: Final = 16 * 2**20
@@ -22,11 +24,12 @@ ANSWER_TIMEOUT_S: Final = 60.0
 
 
 class Answer(msgspec.Struct):
-    """What the firewall says to a command. `problems` are lines for the operator."""
+    """What the firewall says to a command. `problems` are lines for the operator; `status` is for who asked for it."""
 
     ok: bool
     message: str
     problems: list[str] = []
+    status: Status | None = None
 
 
 Command = Callable[[], Awaitable[Answer]]
@@ -39,7 +42,7 @@ class ControlUnavailable(Exception):
 class ControlServer:
     """Serves commands by name."""
 
-    def __init__(self, path: Path, commands: dict[str, Command]) -> None:
+    def __init__(self, path: Path, commands: Mapping[str, Command]) -> None:
         self._path = path
         self._commands = commands
         self._server: asyncio.Server | None = None

@@ -37,6 +37,11 @@ class FilterSet:
         """As the engine wants them."""
         return [loaded.entry for loaded in self.loaded]
 
+    @property
+    def names(self) -> list[str]:
+        """What the log calls them, in calling order."""
+        return [loaded.setting.name for loaded in self.loaded]
+
     async def prepare(self, configuration: Configuration) -> list[LoadedFilter]:
         """Load what a configuration names and start what is new. Raises FilterNotLoaded, with nothing new running."""
         settings = configuration.filters + self._extra
@@ -63,6 +68,10 @@ class FilterSet:
         """From now on these. Those that have left are stopped by `stop_unused`."""
         self._leaving += _without(self.loaded, wanted)
         self.loaded = wanted
+
+    async def abandon(self, prepared: list[LoadedFilter], configuration: Configuration) -> None:
+        """Stop what was started for nothing."""
+        await self.stop(_without(prepared, self.loaded), configuration)
 
     async def stop_unused(self, used: Iterable[FilterEntry], configuration: Configuration) -> None:
         """Stop the filters that have left and that no live connection uses any more."""

@@ -11,12 +11,13 @@ import hashlib
 import itertools
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import msgspec
+from msgspec import Struct
 
 from doorward.api.filters import ApplicationFilter, DataFilter, StreamFilter
 from doorward.config.filters import BUILT_IN, ENTRY_POINT_GROUP
@@ -24,6 +25,9 @@ from doorward.config.model import FilterSetting
 from doorward.engine.association import FilterEntry, wanted
 from doorward.policy.model import Protocols
 from doorward.service.attach_each import AttachEach
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 _BASES: Final = (ApplicationFilter, DataFilter, StreamFilter)
 RuleSettings: TypeAlias = dict[str | None, object]
@@ -34,14 +38,13 @@ class FilterNotLoaded(Exception):
     """A filter that the policy names cannot be had. The message says which, where, and why."""
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedFilter:
+class LoadedFilter(Struct, frozen=True):
     """A filter in force, and what it was made from. `compiled` is what it made of each set of settings, by its text."""
 
     setting: FilterSetting
     digest: str
     entry: FilterEntry
-    compiled: Mapping[str, object] = field(default_factory=dict)
+    compiled: Mapping[str, object] = msgspec.field(default_factory=dict)
 
 
 def load_filters(
@@ -207,6 +210,13 @@ def _run_file(path: Path, source: bytes) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def entry_points(*, group: str, name: str) -> Iterable[EntryPoint]:
+    """The library's. It takes a while to load, and most filters are files."""
+    from importlib import metadata
+
+    return metadata.entry_points(group=group, name=name)
 
 
 def _class_installed(name: str, where: str) -> type[ApplicationFilter | DataFilter]:

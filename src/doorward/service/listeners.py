@@ -7,10 +7,10 @@ from typing import TypeAlias
 
 from doorward.api.errors import DoorwardError
 from doorward.config.model import ListenAddress
-from doorward.net.listen import Listener
+from doorward.service.front_door import AnyListener
 
-MakeListener: TypeAlias = Callable[[ListenAddress], Listener]
-Prepared: TypeAlias = dict[ListenAddress, Listener]
+MakeListener: TypeAlias = Callable[[ListenAddress], AnyListener]
+Prepared: TypeAlias = dict[ListenAddress, AnyListener]
 
 
 class CannotListen(Exception):

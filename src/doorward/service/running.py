@@ -11,12 +11,47 @@ import asyncio
 import gc
 import signal
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from doorward.config.model import Configuration, FilterSetting
+from doorward.engine.supervision import Supervisor
+from doorward.service.control import Answer
 from doorward.service.firewall import Firewall
+from doorward.service.share import worker_count
+from doorward.service.status import Status
+from doorward.service.supervisor import WorkerSupervisor
 
 GC_ALLOCATIONS: Final = 20_000
+RELOAD_END_TIMEOUT_S: Final = 5.0
+
+
+class Service(Protocol):
+    """What serves clients: a firewall, or the supervisor of several."""
+
+    configuration: Configuration
+
+    async def start(self) -> None:
+        """Raises StartRefused."""
+        ...
+
+    async def reload(self) -> Answer:
+        """All or nothing."""
+        ...
+
+    async def status(self) -> Status:
+        """What it has to say of itself."""
+        ...
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take no more clients, and wait so long for those that are here."""
+        ...
+
+    async def stop(self) -> None:
+        """End everything. Idempotent."""
+        ...
+
+
+Ready = Callable[[Configuration, Status], None]
 
 
 async def run(
@@ -24,29 +59,52 @@ async def run(
     log: Any,
     *,
     extra_filters: Sequence[FilterSetting] = (),
-    ready: Callable[[Firewall], None] = lambda firewall: None,
+    log_level: str = "info",
+    ready: Ready = lambda configuration, status: None,
 ) -> None:
     """Serve until a signal ends it. `ready` is called once clients can come. Raises StartRefused."""
-    firewall = Firewall(configuration, log, extra_filters)
-    await firewall.start()
+    service: Service
+    if worker_count(configuration) == 1:
+        service = Firewall(configuration, log, extra_filters)
+    else:
+        service = WorkerSupervisor(configuration, log, extra_filters, log_level)
+    tasks = Supervisor(lambda name, error: log.error("a task failed", task=name, error=error))
     ending, at_once = asyncio.Event(), asyncio.Event()
-    _handle_signals(firewall, ending, at_once)
-    # What exists now lives as long as the process: the collector need not look at it again.
+    await service.start()
+    try:
+        _handle_signals(service, tasks, ending, at_once)
+        settle()
+        ready(service.configuration, await service.status())
+        await ending.wait()
+        if not at_once.is_set():
+            log.info("draining", seconds=service.configuration.limits.drain_timeout_s)
+            await drain(service, service.configuration.limits.drain_timeout_s, at_once)
+    finally:
+        await tasks.close(RELOAD_END_TIMEOUT_S)
+        await service.stop()
+
+
+def settle() -> None:
+    """What exists now lives as long as the process: the collector need not look at it again."""
     gc.collect()
     gc.freeze()
     # A connection leaves few cycles behind; looking for them as often as Python does by default costs some percent.
     gc.set_threshold(GC_ALLOCATIONS)
-    try:
-        ready(firewall)
-        await ending.wait()
-        if not at_once.is_set():
-            log.info("draining", seconds=firewall.configuration.limits.drain_timeout_s)
-            await _drain(firewall, at_once)
-    finally:
-        await firewall.stop()
 
 
-def _handle_signals(firewall: Firewall, ending: asyncio.Event, at_once: asyncio.Event) -> None:
+async def drain(service: Service | Firewall, timeout_s: float, at_once: asyncio.Event) -> None:
+    """Drain, unless somebody is in a hurry."""
+    loop = asyncio.get_running_loop()
+    draining = loop.create_task(service.drain(timeout_s))
+    hurry = loop.create_task(at_once.wait())
+    await asyncio.wait([draining, hurry], return_when=asyncio.FIRST_COMPLETED)
+    for task in (draining, hurry):
+        task.cancel()
+
+
+def _handle_signals(
+    service: Service, tasks: Supervisor, ending: asyncio.Event, at_once: asyncio.Event
+) -> None:
     loop = asyncio.get_running_loop()
 
     def on_term() -> None:
@@ -59,21 +117,13 @@ def _handle_signals(firewall: Firewall, ending: asyncio.Event, at_once: asyncio.
         ending.set()
 
     def on_hangup() -> None:
-        firewall.supervisor.spawn(_reload(firewall), name="reload")
+        if not ending.is_set():
+            tasks.spawn(_reload(service), name="reload")
 
     loop.add_signal_handler(signal.SIGTERM, on_term)
     loop.add_signal_handler(signal.SIGINT, on_interrupt)
     loop.add_signal_handler(signal.SIGHUP, on_hangup)
 
 
-async def _reload(firewall: Firewall) -> None:
-    await firewall.reload()
-
-
-async def _drain(firewall: Firewall, at_once: asyncio.Event) -> None:
-    loop = asyncio.get_running_loop()
-    draining = loop.create_task(firewall.drain(firewall.configuration.limits.drain_timeout_s))
-    hurry = loop.create_task(at_once.wait())
-    await asyncio.wait([draining, hurry], return_when=asyncio.FIRST_COMPLETED)
-    for task in (draining, hurry):
-        task.cancel()
+async def _reload(service: Service) -> None:
+    await service.reload()
