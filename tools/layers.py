@@ -5,7 +5,7 @@
     service
     entry, filters
     engine
-    net, packetfilter, record
+    capture, net, packetfilter, record
     config
     policy, api, wire                the pure rooms
 
@@ -32,7 +32,7 @@ LADDER: Final = (
     ("service",),
     ("entry", "filters"),
     ("engine",),
-    ("net", "packetfilter", "record"),
+    ("capture", "net", "packetfilter", "record"),
     ("config",),
     ("policy", "api", "wire"),
 )

@@ -123,6 +123,28 @@ def test_descriptors_are_inherited_unless_told_otherwise(home: Path) -> None:
 
 
 @needs_namespaces
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_what_is_closed_for_us_is_closed_for_the_command_and_nothing_else_takes_its_place(
+    home: Path, closed: str
+) -> None:
+    (home / "look.py").write_text(
+        "import os\n"
+        "there = [fd for fd in range(3) if os.path.exists(f'/proc/self/fd/{fd}')]\n"
+        "with open('seen', 'w') as seen: seen.write(repr(there))\nraise SystemExit(7)\n"
+    )
+    look = f"{sys.executable} look.py"
+    shells = [f"{look} {closed}", f"{' '.join(COMMAND)} run -- {look} {closed}"]
+    seen = []
+    for words in shells:
+        done = subprocess.run(
+            ["sh", "-c", words], cwd=home, env=environment(), capture_output=True, timeout=15, check=False
+        )
+        assert done.returncode == 7
+        seen.append((home / "seen").read_text())
+    assert seen[0] == seen[1]
+
+
+@needs_namespaces
 def test_a_policy_with_a_mistake_runs_nothing(home: Path) -> None:
     (home / "doorward.toml").write_text("[nonsense]\n")
     done = run(home, "touch", "ran")

@@ -223,8 +223,8 @@ def test_closing_keeps_its_deadline_and_counts_what_is_lost(
     assert store.lost == 1
 
 
-def test_closing_gives_a_failing_disk_until_the_deadline(
-    begin: Callable[..., RecordStore], disk: Disk
+def test_closing_gives_a_failing_disk_until_the_deadline_and_tells_what_is_lost(
+    begin: Callable[..., RecordStore], disk: Disk, events: Events
 ) -> None:
     store = begin()
     store.start()
@@ -233,6 +233,8 @@ def test_closing_gives_a_failing_disk_until_the_deadline(
     assert not store.close(timeout_s=0.2)
     assert store.lost == 1
     assert not store.healthy
+    assert not store.close(timeout_s=0.2)
+    assert [told for told in events.told if told[0] == "records_lost"] == [("records_lost", {"count": 1})]
 
 
 def test_a_directory_that_is_gone_is_made_again(tmp_path: Path, begin: Callable[..., RecordStore]) -> None:

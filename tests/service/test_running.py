@@ -54,6 +54,19 @@ def test_a_hangup_reloads_and_a_mistake_then_changes_nothing(home: Path) -> None
         assert child.end() == 0
 
 
+def test_a_hangup_that_comes_while_it_starts_reloads_when_it_has_started(home: Path) -> None:
+    early = "os.kill(os.getpid(), signal.SIGHUP)"
+    (home / "early.py").write_text(
+        f"import os, signal\n{early}\nfrom doorward.api import ApplicationFilter\n"
+        f"class Early(ApplicationFilter):\n    async def start(self, host):\n        {early}\n"
+    )
+    (home / "doorward.toml").write_text(HEAD + RULE + '[[filter]]\nname = "early"\nuse = "early.py"\n')
+    with serving(home) as (child, _):
+        child.wait_for('"event": "reloaded"', error=True)
+        child.process.send_signal(signal.SIGTERM)
+        assert child.end() == 0
+
+
 def test_a_termination_lets_connections_end_first(home: Path) -> None:
     with serving(home) as (child, port), tunnel(port) as (client, outer):
         child.process.send_signal(signal.SIGTERM)

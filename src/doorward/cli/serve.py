@@ -14,7 +14,7 @@ from doorward.cli.common import fail, policy_option, read_policy
 from doorward.config.model import Configuration, FilterSetting
 from doorward.service.firewall import StartRefused
 from doorward.service.operational_log import make_logger
-from doorward.service.running import run
+from doorward.service.running import hold_hangup, run
 from doorward.service.status import Status
 
 
@@ -30,6 +30,7 @@ from doorward.service.status import Status
 )
 def command(policy: Path | None, filters: tuple[Path, ...], log_level: str) -> None:
     """Run the firewall until Ctrl-C (at once) or SIGTERM (connections may end first). SIGHUP reloads the policy."""
+    hold_hangup()
     configuration, reading = read_policy(policy)
     for problem in reading.problems:
         click.echo(str(problem), err=True)

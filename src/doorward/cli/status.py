@@ -78,7 +78,8 @@ def _show(status: Status) -> None:
         click.echo("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
     for worker in status.workers:
         if worker.log_failure is not None:
-            click.echo(plain(f"worker {_name(worker)}: {worker.log_failure}"), err=True)
+            who = f"worker {worker.worker}: " if worker.worker else ""
+            click.echo(plain(f"{who}{worker.log_failure}"), err=True)
 
 
 def _row(worker: WorkerStatus) -> tuple[str, ...]:

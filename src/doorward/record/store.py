@@ -65,6 +65,7 @@ class RecordStore:
         self._refused = 0
         self._refused_told = 0
         self._abandoned = 0
+        self._abandoned_told = 0
         # SimpleQueue.put never waits, so waking the thread costs the loop nothing.
         self._wishes: queue.SimpleQueue[_Wish] = queue.SimpleQueue()
         self._wanted: list[_Wish] = []  # wishes not fulfilled yet; the thread's own
@@ -139,7 +140,7 @@ class RecordStore:
     def close(self, timeout_s: float = 5.0) -> bool:
         """Write what is waiting and close the file; waits so long at most. True if every record is on disk.
 
-        What could not be written counts as lost, and so does what is appended later. Harmless when repeated.
+        What could not be written counts as lost, which is told; so does what is appended later. Harmless when repeated.
         """
         self._cap = 0
         if self._thread is not None:
@@ -147,6 +148,9 @@ class RecordStore:
             self._wishes.put(_Wish())
             self._thread.join(timeout_s)
         self._abandoned = self.waiting
+        if self._abandoned > self._abandoned_told:
+            self._on_event("records_lost", count=self._abandoned - self._abandoned_told)
+            self._abandoned_told = self._abandoned
         return self._abandoned == 0
 
     def _run(self) -> None:

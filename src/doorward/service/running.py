@@ -2,7 +2,7 @@
 
 SIGTERM   drain, then stop; a second one stops at once
 SIGINT    stop at once
-SIGHUP    reload
+SIGHUP    reload; while we start, as soon as that is done
 """
 
 from __future__ import annotations
@@ -69,10 +69,12 @@ async def run(
     else:
         service = WorkerSupervisor(configuration, log, extra_filters, log_level)
     tasks = Supervisor(lambda name, error: log.error("a task failed", task=name, error=error))
-    ending, at_once = asyncio.Event(), asyncio.Event()
+    started, ending, at_once = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    _handle_hangup(service, tasks, started, ending)
     await service.start()
     try:
-        _handle_signals(service, tasks, ending, at_once)
+        _handle_ends(ending, at_once)
+        started.set()
         settle()
         ready(service.configuration, await service.status())
         await ending.wait()
@@ -102,9 +104,27 @@ async def drain(service: Service | Firewall, timeout_s: float, at_once: asyncio.
         task.cancel()
 
 
-def _handle_signals(
-    service: Service, tasks: Supervisor, ending: asyncio.Event, at_once: asyncio.Event
+def hold_hangup() -> None:
+    """Keep SIGHUP waiting until `run` can answer it: by default it would end a process that has just begun."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+
+
+def _handle_hangup(
+    service: Service, tasks: Supervisor, started: asyncio.Event, ending: asyncio.Event
 ) -> None:
+    async def reload() -> None:
+        await started.wait()
+        await service.reload()
+
+    def on_hangup() -> None:
+        if not ending.is_set():
+            tasks.spawn(reload(), name="reload")
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, on_hangup)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+
+
+def _handle_ends(ending: asyncio.Event, at_once: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
 
     def on_term() -> None:
@@ -116,14 +136,5 @@ def _handle_signals(
         at_once.set()
         ending.set()
 
-    def on_hangup() -> None:
-        if not ending.is_set():
-            tasks.spawn(_reload(service), name="reload")
-
     loop.add_signal_handler(signal.SIGTERM, on_term)
     loop.add_signal_handler(signal.SIGINT, on_interrupt)
-    loop.add_signal_handler(signal.SIGHUP, on_hangup)
-
-
-async def _reload(service: Service) -> None:
-    await service.reload()
