@@ -76,7 +76,7 @@ def stood(engine: Engine, relay_id: int, connect_us: int) -> None:
 
 
 def failed(engine: Engine, relay_id: int, number: int) -> Connection | None:
-    """Nobody was reached; see `Guests.failed` for the errno. Its refusal is for the client; None if it is to be reset."""
+    """Nobody was reached; see `Guests.failed` for the errno. Its refusal is for the client, who is reset if None."""
     connection = engine.relayed.pop(relay_id, None)
     if connection is None:
         return None

@@ -1,8 +1,9 @@
 """The front: accepts clients, hears them out, connects and answers them in native code, and leaves the rest to Python.
 
 It is a fast lane beside `net/listen` and not another way in: it answers only a client that asks to CONNECT, by SOCKS5
-without a password or by HTTP with a head that comes whole. Python is told what was asked, and says where to dial or takes the client itself, with every byte that
-it has said. Who is dialled goes on to the relay under the same number, without having been a socket in Python.
+without a password or by HTTP with a head that comes whole. Python is told what was asked, and says where to dial or
+takes the client itself, with every byte that it has said. Who is dialled goes on to the relay under the same number,
+without having been a socket in Python.
 """
 
 from __future__ import annotations
