@@ -62,7 +62,9 @@ class SocksSide:
         self.malformed = 0
         self.socket = mapping.table.open(leg.local_name[0], 0, self.from_client)
         openings = mapping.connection.engine.arrivals.openings
-        self._way = None if openings is None else openings.way("udp", self.socket.name, IpFilter(client_address))
+        self._way = (
+            None if openings is None else openings.way("udp", self.socket.name, IpFilter(client_address))
+        )
 
     def from_client(self, datagram: memoryview, address: SocketAddress) -> None:
         """A datagram that has arrived at the socket toward the client."""

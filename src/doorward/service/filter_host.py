@@ -210,6 +210,11 @@ class FilterHost:
             raise Terminating("the filter has left")
 
     def _task_failed(self, name: str, error: BaseException) -> None:
+        if isinstance(
+            error, Terminating
+        ):  # what it waited for was ended, as at a stop: no mistake of the filter's
+            self._log.info("a task of a filter was ended", filter=self._name, task=name, error=error)
+            return
         self._log.error("a task of a filter failed", filter=self._name, task=name, error=error)
 
 

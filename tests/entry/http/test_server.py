@@ -226,7 +226,9 @@ async def test_what_dialling_meets_is_told_by_status(
     async def fail(*_: object) -> None:
         raise error
 
-    come_in_by("python", monkeypatch)  # which is who dials; what native code meets there stands in the likeness
+    come_in_by(
+        "python", monkeypatch
+    )  # which is who dials; what native code meets there stands in the likeness
     monkeypatch.setattr("doorward.engine.connecting.dial", fail)
     async with world() as here:
         server = here.server()
