@@ -118,7 +118,7 @@ def serving(home: Path, *words: str | Path) -> Iterator[tuple[Child, int]]:
     """`doorward serve` in a directory with a doorward.toml, and the port it listens on."""
     with running("serve", *words, home=home) as child:
         port = int(child.wait_for(r"listening +127\.0\.0\.1:(\d+)")[1])
-        child.wait_for("log --follow")  # the last line: signals are handled from here on
+        child.wait_for("--follow")  # the last line: signals are handled from here on
         yield child, port
 
 

@@ -22,6 +22,14 @@ def test_it_says_where_it_listens_what_is_in_force_and_what_to_try(home: Path) -
         assert child.end() == 0
 
 
+def test_what_to_try_names_a_policy_that_would_not_be_found(home: Path) -> None:
+    with serving(home) as (child, _):
+        assert "--policy" not in "".join(child.output)
+    (home / "doorward.toml").rename(home / "my own.toml")
+    with serving(home, "--policy", "my own.toml") as (child, _):
+        assert "explain --policy 'my own.toml' --to" in "".join(child.output)
+
+
 def test_doubts_about_the_policy_are_told_and_do_not_stop_it(home: Path) -> None:
     unused = '[networks]\nunused = ["192.0.2.0/24"]\n'
     (home / "doorward.toml").write_text(HEAD + unused + RULE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -61,6 +62,10 @@ def made(helper: Helper) -> tuple[Poller, Answers]:
 async def turn() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def free_port() -> int:
@@ -146,5 +151,39 @@ async def test_a_packet_that_makes_no_sense_is_passed_over(helper: Helper, clien
     passing.send(helper.channel, "nobody asked for this")
     await turn()
     assert not len(answers)
+    answers.close()
+    poller.close()
+
+
+async def test_an_answer_that_is_not_what_was_asked_for_is_closed(
+    helper: Helper, client: socket.socket, tmp_path: Path
+) -> None:
+    poller, answers = made(helper)
+    place = f"udp,127.0.0.1,{free_port()}"
+    with (tmp_path / "file").open("wb") as file, socket.create_server(("127.0.0.1", 0)) as other:
+        for descriptors in ([file.fileno()], [other.fileno()], [client.fileno()], [client.fileno()] * 3):
+            answers.send(place_of(place)[1:], b"x", client.getsockname())
+            helper.asked()
+            before = open_descriptors()
+            passing.send(helper.channel, place, descriptors)
+            await turn()
+            assert open_descriptors() == before
+    assert (answers.dropped, len(answers)) == (4, 0)
+    answers.close()
+    poller.close()
+
+
+async def test_a_socket_that_comes_twice_is_kept_once(helper: Helper, client: socket.socket) -> None:
+    poller, answers = made(helper)
+    source = ("127.0.0.1", free_port())
+    answers.send(source, b"x", client.getsockname())
+    asked = helper.asked()
+    helper.give(asked)
+    await turn()
+    (first,) = answers._sockets.values()
+    passing.send(helper.channel, asked, [first.fileno()])
+    await turn()
+    (second,) = answers._sockets.values()
+    assert (first.fileno(), second.getsockname()) == (-1, source)
     answers.close()
     poller.close()

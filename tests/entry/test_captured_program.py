@@ -7,6 +7,8 @@ from ipaddress import ip_address
 import pytest
 from tests.entry.world import world
 
+from doorward.api.contracts import SessionFlags
+from doorward.api.errors import OutOfResources
 from doorward.api.filters import ClientKind
 from doorward.api.sessions import Launched
 from doorward.capture.addresses import OWN
@@ -63,3 +65,25 @@ async def test_one_of_whom_nothing_is_known_goes_by_no_name() -> None:
             program = CapturedProgram(here.firewall.engine, lambda: True, launched)
             assert program.session.programs == frozenset()
             program.close()
+
+
+async def test_with_neighbours_it_has_a_session_that_nobody_shares_and_none_after_its_end() -> None:
+    git = Launched("/bin/git", "/usr/bin/git", "kim", 4711, ("git", "fetch"))
+    async with world() as here:
+        engine = here.firewall.engine
+        others = engine.sessions.get("127.0.0.1", None)
+        one, two = (
+            CapturedProgram(engine, lambda: True, LaunchedProgram(git, "git", has_neighbours=True))
+            for _ in range(2)
+        )
+        assert len({others.id, one.session_id, two.session_id}) == 3
+        assert others.launched is None
+        assert not one.session.flags & SessionFlags.PRIVATE
+        kept = one.session
+        one.close()
+        one.close()
+        assert kept.ended
+        with pytest.raises(OutOfResources):
+            _ = one.session
+        assert set(engine.sessions) == {others, two.session}
+        two.close()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
 
 from doorward.cli.common import fail, policy_option, read_policy
+from doorward.config.find import PolicyNotFound, find_policy
 from doorward.config.model import Configuration, FilterSetting
 from doorward.service.firewall import StartRefused
 from doorward.service.operational_log import make_logger
@@ -38,7 +41,9 @@ def command(policy: Path | None, filters: tuple[Path, ...], log_level: str) -> N
     log = make_logger(level=log_level)
     status = 0
     try:
-        asyncio.run(run(configuration, log, extra_filters=extra, log_level=log_level, ready=_tell))
+        asyncio.run(
+            run(configuration, log, extra_filters=extra, log_level=log_level, ready=partial(_tell, policy))
+        )
     except StartRefused as error:
         click.echo(f"doorward: {error}", err=True)
         status = 1
@@ -50,9 +55,9 @@ def command(policy: Path | None, filters: tuple[Path, ...], log_level: str) -> N
     os._exit(status)
 
 
-def _tell(configuration: Configuration, status: Status) -> None:
+def _tell(given: Path | None, configuration: Configuration, status: Status) -> None:
     """Where it listens, what is in force, what to try."""
-    me = _command()
+    me, policy = _command(), _to_be_given(given)
     rules = len(configuration.policy.rules)
     workers = f"  workers    {len(status.workers)}\n" if len(status.workers) > 1 else ""
     click.echo(
@@ -65,10 +70,19 @@ def _tell(configuration: Configuration, status: Status) -> None:
         f"  log        {configuration.log.path}\n"
         f"try, from another terminal:\n"
         f"  curl --socks5-hostname {status.listening[0]} http://example.com/\n"
-        f"  {me} explain --to tcp://169.254.169.254:80\n"
-        f"  {me} log --follow"
+        f"  {me} explain{policy} --to tcp://169.254.169.254:80\n"
+        f"  {me} log{policy} --follow"
     )
     sys.stdout.flush()
+
+
+def _to_be_given(policy: Path | None) -> str:
+    """The option for other commands, if they would not find this policy by themselves."""
+    try:
+        is_found = policy is None or find_policy().resolve() == policy.resolve()
+    except PolicyNotFound:
+        is_found = False
+    return "" if is_found else f" --policy {shlex.quote(str(policy))}"
 
 
 def _command() -> str:

@@ -226,9 +226,7 @@ async def test_what_dialling_meets_is_told_by_status(
     async def fail(*_: object) -> None:
         raise error
 
-    come_in_by(
-        "python", monkeypatch
-    )  # which is who dials; what native code meets there stands in the likeness
+    come_in_by("python", monkeypatch)  # who dials there; for native code see the likeness
     monkeypatch.setattr("doorward.engine.connecting.dial", fail)
     async with world() as here:
         server = here.server()
@@ -396,6 +394,6 @@ async def test_a_login_on_a_later_request_does_not_use_a_connection_made_without
         await client.send(get(server, "/", login("kim", "right")))
         await answer_with(await here.accept(server), b"2")
         assert (await read_answer(client)).body == b"2"
-        client.close()
+        here.part()
         await here.quiet()
         assert [r.user for r in here.records] == [None, "kim"]
