@@ -10,6 +10,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from socket import socket as socket_object
 from typing import Final
 
 import pytest
@@ -81,6 +82,12 @@ class Inside:
         made = socket.socket(fileno=descriptors[0])
         made.settimeout(5)
         return made
+
+    def unix_socket(self) -> socket_object:
+        """One that keeps packets apart, made in the namespace."""
+        passing.send(self._ours, f"{socket.AF_UNIX.value} {int(socket.SOCK_SEQPACKET)}")
+        _, descriptors = passing.receive(self._ours)
+        return socket_object(fileno=descriptors[0])
 
     def delete_table(self) -> None:
         """Undo the packet filter, with every right there is over the namespace."""

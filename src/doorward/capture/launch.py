@@ -110,6 +110,12 @@ class Launch:
         """End the helper and, if it was never released, the program's process. Idempotent."""
         if self.program is not None:
             self.program.abandon()
+        try:
+            self.channel.shutdown(
+                socket.SHUT_RDWR
+            )  # for whoever else has it, too: a firewall that was joined
+        except OSError:
+            pass  # the helper has ended, or it is closed
         self.channel.close()
         for fd in self._namespaces:
             os.close(fd)

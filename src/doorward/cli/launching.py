@@ -19,10 +19,11 @@ import click
 
 from doorward.capture.launch import CannotCapture, Launch
 from doorward.capture.program import ProgramNotRun
+from doorward.cli.joining import run_joining
 
 if TYPE_CHECKING:
     from doorward.config.model import Configuration
-    from doorward.service.run_program import Ran
+    from doorward.service.run_refusals import Ran
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -47,6 +48,8 @@ class Wish(NamedTuple):
     close_fds: bool
     log_command: bool
     learn: bool = False
+    join: bool = False
+    socket: Path | None = None
 
 
 def launch_options(function: F) -> F:
@@ -66,7 +69,7 @@ def launch(wish: Wish, tell: Callable[[Ran], None]) -> NoReturn:
     status, ran = EXIT_NOT_RUN, None
     try:
         started.hold(wish.words, close_descriptors=wish.close_fds, private_sockets=wish.private_sockets)
-        ran = _run(started, wish)
+        ran = run_joining(started, wish) if wish.join else _run(started, wish)
         status = ran.status
     except CannotCapture as error:
         _not_run(wish.words[0], str(error))

@@ -11,7 +11,7 @@ import click
 from doorward.cli.launching import SETTINGS, Wish, launch, launch_options
 
 if TYPE_CHECKING:
-    from doorward.service.run_program import Ran
+    from doorward.service.run_refusals import Ran
 
 
 @click.command(
@@ -39,6 +39,7 @@ def command(output: Path, force: bool, **wish: Any) -> None:
 
     def tell(ran: Ran) -> None:
         assert ran.learnt is not None
+        assert ran.refusals is not None
         for line in ran.refusals.told():
             click.echo(line, err=True)
         try:

@@ -94,7 +94,9 @@ class Session:
     def flags(self) -> SessionFlags:
         """See the contract."""
         found = SessionFlags.NONE if self.user is None else SessionFlags.AUTHENTICATED
-        if self.number:
+        if (
+            self.number and self.launched is None
+        ):  # a launched program's is a client's, though nobody shares it
             found |= SessionFlags.PRIVATE
         return found | SessionFlags.TERMINATED if self.ended else found
 

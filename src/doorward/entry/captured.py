@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from doorward.api.errors import DoorwardError, Side
+from doorward.api.errors import DoorwardError, OutOfResources, Side
 from doorward.capture.sockets import BACKLOG, Place
 from doorward.engine.names.memory import target_of_address
 from doorward.engine.recording import record_of_stranger
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 # The program has tried to reach the place where it is caught, which is nobody's server.
 NOT_CAUGHT: Final = "capture_address"
+# Far ends that answer a program's datagrams at once, where descriptors are others' too.
+SOCKETS_BESIDE_OTHERS: Final = 64
 
 
 class CapturedEntry:
@@ -51,7 +53,8 @@ class CapturedEntry:
         self.serving = 0
         try:
             self._program = CapturedProgram(engine, has_room, launched)
-            self._answers = Answers(engine.poller, channel)
+            beside = launched is not None and launched.has_neighbours
+            self._answers = Answers(engine.poller, channel, SOCKETS_BESIDE_OTHERS if beside else None)
             self._names = CapturedNames(self._program, self._answers)
             self._acceptors = [
                 self._acceptor(place, sock) for place, sock in sockets.items() if place.kind == "tcp"
@@ -65,6 +68,11 @@ class CapturedEntry:
         self._resolvers = [sock for place, sock in udp.items() if not place.is_catching]
         refusing = {place.version: sock for place, sock in sockets.items() if place.kind == "icmp"}
         self._datagrams = CapturedDatagrams(self._program, caught, refusing, self._answers, self._names)
+
+    @property
+    def session_id(self) -> int:
+        """The number of the program's session."""
+        return self._program.session_id
 
     def start(self) -> None:
         """Begin to serve what has come meanwhile, and what comes. Raises OutOfResources."""
@@ -125,6 +133,8 @@ class CapturedEntry:
             connection = await engine.connect(session, target, program.origin(of), user=session.user)
             if connection.refusal is None:
                 await engine.carry(connection, leg)
+        except OutOfResources:
+            pass  # no session for it: the program has ended meanwhile, or the table is full
         finally:
             self.serving -= 1
             if leg.open:
@@ -133,6 +143,8 @@ class CapturedEntry:
     async def _serve_names(self, leg: Leg, of: SocketName) -> None:
         try:
             await self._names.serve(leg, of)
+        except OutOfResources:
+            pass  # as above
         finally:
             self.serving -= 1
             if leg.open:

@@ -6,13 +6,14 @@ what is to be sent meanwhile waits, a little. Sockets that were not used for lon
 
 from __future__ import annotations
 
+import os
 import socket
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from doorward.api.errors import Side
 from doorward.capture import passing
-from doorward.capture.sockets import Place
+from doorward.capture.sockets import Place, place_of
 from doorward.net.poller import READ
 from doorward.net.seam import translate
 
@@ -31,8 +32,9 @@ HELD_MAX: Final = 16
 class Answers:
     """See the module. `dropped` counts datagrams that did not reach the program."""
 
-    def __init__(self, poller: Poller, channel: socket.socket) -> None:
+    def __init__(self, poller: Poller, channel: socket.socket, sockets_max: int | None = None) -> None:
         """`channel` is the helper's, non-blocking, and stays the launcher's."""
+        self._sockets_max = SOCKETS_MAX if sockets_max is None else sockets_max
         self._poller = poller
         self._channel = channel
         self._sockets: OrderedDict[SocketName, socket.socket] = OrderedDict()
@@ -71,8 +73,8 @@ class Answers:
             if not text:
                 self._lose_helper()
                 return
-            made = [socket.socket(fileno=number) for number in descriptors]
-            self._made(text.partition(" ")[0], made[0] if made else None)
+            place = text.partition(" ")[0]
+            self._made(place, _taken(place, descriptors))
 
     def close(self) -> None:
         """No more answers. Idempotent."""
@@ -120,9 +122,12 @@ class Answers:
             self.dropped += len(held)
             return
         sock.setblocking(False)
-        while len(self._sockets) >= SOCKETS_MAX:
+        while len(self._sockets) >= self._sockets_max:
             self._sockets.popitem(last=False)[1].close()
-        self._sockets[sock.getsockname()[:2]] = sock
+        name = sock.getsockname()[:2]
+        if (before := self._sockets.pop(name, None)) is not None:
+            before.close()  # nobody has asked twice; whoever answers twice gets no second descriptor
+        self._sockets[name] = sock
         for payload, client in held:
             self._send(sock, payload, client)
 
@@ -133,3 +138,22 @@ class Answers:
             self.dropped += 1  # the program has closed its socket, or does not read
             return False
         return True
+
+
+def _taken(place: str, descriptors: list[int]) -> socket.socket | None:
+    """The socket that answers from this place; None, with all of them closed, if it is not exactly that."""
+    found: socket.socket | None = None
+    try:
+        (number,) = descriptors
+        found = socket.socket(fileno=number)
+        wanted = place_of(place)
+        if found.type == socket.SOCK_DGRAM and found.getsockname()[:2] == (wanted.host, wanted.port):
+            return found
+    except (OSError, ValueError):
+        pass
+    if found is not None:
+        found.close()
+    else:
+        for number in descriptors:
+            os.close(number)
+    return None

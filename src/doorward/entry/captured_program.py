@@ -9,6 +9,7 @@ import ipaddress
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from doorward.api.errors import OutOfResources, Side
 from doorward.api.filters import ClientKind
 from doorward.capture.addresses import OWN
 from doorward.engine.origin import Origin
@@ -32,6 +33,7 @@ class LaunchedProgram(NamedTuple):
 
     launched: Launched
     shown: str
+    has_neighbours: bool = False  # others are served beside it, and none of them is to be in its session
 
 
 class CapturedProgram:
@@ -44,7 +46,14 @@ class CapturedProgram:
         self.engine = engine
         self.has_room = has_room
         self._launched = launched
+        self._is_private = launched is not None and launched.has_neighbours
+        self._closed = False
         self._session = self._new_session()
+
+    @property
+    def session_id(self) -> int:
+        """The number of the session that it has, or had last."""
+        return self._session.id
 
     @property
     def session(self) -> Session:
@@ -54,9 +63,14 @@ class CapturedProgram:
         return self._session
 
     def _new_session(self) -> Session:
-        session = self.engine.sessions.get(ADDRESS, None)
+        if self._closed:
+            raise OutOfResources("the program has ended", side=Side.OURS)
+        sessions = self.engine.sessions
+        session = (
+            sessions.private(ADDRESS, None, frozenset()) if self._is_private else sessions.get(ADDRESS, None)
+        )
         if self._launched is not None:
-            session.launched, session.process = self._launched
+            session.launched, session.process = self._launched[:2]
             session.programs = names_of_process(filter(None, session.launched[:2]))
         self.engine.sessions.enter(session)
         return session
@@ -95,6 +109,9 @@ class CapturedProgram:
         self.engine.supervisor.spawn(work, name=ENTRY)
 
     def close(self) -> None:
-        """It has ended. Idempotent."""
-        if not self._session.ended and self._session.connections:
+        """It has ended; with neighbours, so has what it still had under way. Idempotent."""
+        self._closed = True
+        if self._is_private:
+            self.engine.close_session(self._session)
+        elif not self._session.ended and self._session.connections:
             self.engine.sessions.leave(self._session)

@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from pwd import getpwuid
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
 
@@ -26,7 +25,7 @@ from doorward.service.descriptors import clients_that_fit, raise_limit
 from doorward.service.firewall import Firewall, StartRefused
 from doorward.service.run_learning import Learning, allowing
 from doorward.service.run_logs import forget_old, own_log
-from doorward.service.run_refusals import Refusals
+from doorward.service.run_refusals import Ran, Refusals
 from doorward.service.run_signals import exit_status
 
 if TYPE_CHECKING:
@@ -40,16 +39,6 @@ QUIET_S: Final = 1.0
 _LOOK_S: Final = 0.02
 # Of a command line, for the record.
 _COMMAND_CHARACTERS_MAX: Final = 200
-
-
-class Ran(NamedTuple):
-    """How it was: the program's exit status, what was refused, and where the records are."""
-
-    status: int
-    refusals: Refusals
-    log: Path
-    is_own_log: bool
-    learnt: Learning | None = None
 
 
 class NoControl(ControlServer):
@@ -87,7 +76,7 @@ async def run_program(
         has_room = _room(firewall)
         try:
             who = _launched(launch, words)
-            shown = _command_line(words) if log_command else who.program
+            shown = command_line(words) if log_command else who.program
             entry = CapturedEntry(
                 firewall.engine, launch.sockets(), launch.channel, has_room, LaunchedProgram(who, shown)
             )
@@ -96,7 +85,8 @@ async def run_program(
             raise StartRefused(f"the program's traffic cannot be served: {error.detail}") from error
         status = await _run(launch, signals)
         entry.stop_listening()
-        await _settle(firewall, entry, launch)
+        every = firewall.engine.connections
+        await settle(firewall, entry, lambda: list(every.values()), launch.has_others)
     finally:
         if entry is not None:
             entry.close()
@@ -110,14 +100,19 @@ def _launched(launch: Launch, words: Sequence[str]) -> Launched:
     assert launch.program is not None
     found = launch.executable
     program, file = ("", "") if found is None else (found.program, found.file)
+    return Launched(program, file, name_of_user(os.getuid()), launch.program.process, tuple(words))
+
+
+def name_of_user(number: int) -> str:
+    """As this machine calls it."""
     try:
-        user = getpwuid(os.getuid()).pw_name
+        return getpwuid(number).pw_name
     except KeyError:
-        user = str(os.getuid())  # a number that no name belongs to
-    return Launched(program, file, user, launch.program.process, tuple(words))
+        return str(number)  # no name belongs to it
 
 
-def _command_line(words: Sequence[str]) -> str:
+def command_line(words: Sequence[str]) -> str:
+    """For the record."""
     import shlex
 
     return shlex.join(words)[:_COMMAND_CHARACTERS_MAX]
@@ -153,24 +148,35 @@ async def _run(launch: Launch, signals: Signals) -> int:
     return exit_status(await ended)
 
 
-async def _settle(firewall: Firewall, entry: CapturedEntry, launch: Launch) -> None:
-    """Give what the program left under way its time, while bytes move. What outlived it would not let them rest."""
+async def settle(
+    firewall: Firewall,
+    entry: CapturedEntry,
+    mine: Callable[[], list[Connection]],
+    has_others: Callable[[], bool],
+    *,
+    given_up: Callable[[], bool] = lambda: False,
+    look_s: float = _LOOK_S,
+) -> None:
+    """Give what a program left under way its time, while bytes move. What outlived it would not let them rest.
+
+    `mine` are its connections; `has_others` says whether anything outlived it, `given_up` that nobody waits any more.
+    """
     loop = asyncio.get_running_loop()
-    for connection in list(firewall.engine.connections.values()):
+    for connection in mine():
         if connection.operation is Operation.UDP:  # nobody else says that it is over
             firewall.engine.ended(connection, End("closed", Side.INTERNAL))
-    if not (firewall.engine.connections or entry.serving) or launch.has_others():
+    if not (mine() or entry.serving) or has_others():
         return
     deadline = loop.time() + firewall.configuration.limits.drain_timeout_s
     moved, quiet_until = -1, 0.0
-    while (alive := list(firewall.engine.connections.values())) or entry.serving:
+    while ((alive := mine()) or entry.serving) and not given_up():
         now = loop.time()
         total = sum(_moved(firewall, connection) for connection in alive)
         if total != moved:
             moved, quiet_until = total, now + QUIET_S
         if now >= min(deadline, quiet_until):
             return
-        await asyncio.sleep(_LOOK_S)
+        await asyncio.sleep(look_s)
 
 
 def _moved(firewall: Firewall, connection: Connection) -> int:

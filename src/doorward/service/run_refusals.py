@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from doorward.wire.printable import printable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from doorward.engine.engine import Recorder
     from doorward.record.model import Record
+    from doorward.service.run_learning import Learning
 
 # Different refusals that are kept apart; a program that scans has the rest counted in one number.
 REFUSALS_MAX: Final = 1000
@@ -75,22 +78,15 @@ class Refused(NamedTuple):
         return "\n".join(lines)
 
 
-class Refusals:
-    """A recorder that looks at what passes through it on its way to the log."""
+class RefusalCounts:
+    """What was refused, and how often. `more` counts what there was no room for."""
 
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
+    def __init__(self) -> None:
         self.counts: dict[Refused, int] = {}
         self.more = 0
-        self.refuses = recorder.refuses
 
-    def append(self, record: Record) -> None:
-        """See `Recorder`."""
-        if record.action != "allow":
-            self._count(record)
-        self._recorder.append(record)
-
-    def _count(self, record: Record) -> None:
+    def count(self, record: Record) -> None:
+        """One more that was not allowed."""
         refused = Refused(
             action=record.action,
             transport=record.transport,
@@ -140,3 +136,32 @@ class Refusals:
             ],
             "more": self.more,
         }
+
+
+class Refusals(RefusalCounts):
+    """A recorder that looks at what passes through it on its way to the log."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+        self.refuses = recorder.refuses
+
+    def append(self, record: Record) -> None:
+        """See `Recorder`."""
+        if record.action != "allow":
+            self.count(record)
+        self._recorder.append(record)
+
+
+class Ran(NamedTuple):
+    """How it was: the program's exit status, what was refused, and where the records are.
+
+    `refusals` are None when the firewall that the program had joined ended before it could tell them; `log` is None
+    when that firewall has it.
+    """
+
+    status: int
+    refusals: RefusalCounts | None
+    log: Path | None = None
+    is_own_log: bool = False
+    learnt: Learning | None = None

@@ -17,6 +17,7 @@ from doorward.config.model import Configuration, FilterSetting
 from doorward.engine.supervision import Supervisor
 from doorward.service.control import Answer
 from doorward.service.firewall import Firewall
+from doorward.service.joined import JoinServer
 from doorward.service.share import worker_count
 from doorward.service.status import Status
 from doorward.service.supervisor import WorkerSupervisor
@@ -64,8 +65,10 @@ async def run(
 ) -> None:
     """Serve until a signal ends it. `ready` is called once clients can come. Raises StartRefused."""
     service: Service
+    joins: JoinServer | None = None
     if worker_count(configuration) == 1:
-        service = Firewall(configuration, log, extra_filters)
+        service = firewall = Firewall(configuration, log, extra_filters)
+        joins = JoinServer(firewall, log)
     else:
         service = WorkerSupervisor(configuration, log, extra_filters, log_level)
     tasks = Supervisor(lambda name, error: log.error("a task failed", task=name, error=error))
@@ -74,15 +77,21 @@ async def run(
     await service.start()
     try:
         _handle_ends(ending, at_once)
+        if joins is not None:
+            joins.start()
         started.set()
         settle()
         ready(service.configuration, await service.status())
         await ending.wait()
         if not at_once.is_set():
             log.info("draining", seconds=service.configuration.limits.drain_timeout_s)
+            if joins is not None:
+                joins.drain()
             await drain(service, service.configuration.limits.drain_timeout_s, at_once)
     finally:
         await tasks.close(RELOAD_END_TIMEOUT_S)
+        if joins is not None:
+            await joins.close()
         await service.stop()
 
 

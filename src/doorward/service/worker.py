@@ -41,6 +41,7 @@ from doorward.service.channel import (
 )
 from doorward.service.filters import FilterNotLoaded
 from doorward.service.firewall import Firewall, Prepared, StartRefused
+from doorward.service.joined import JoinServer
 from doorward.service.listeners import CannotListen
 from doorward.service.operational_log import make_logger
 from doorward.service.reloading import giving_way, policy_of
@@ -91,6 +92,7 @@ class Worker:
         self._share: Share | None = None
         self._firewall: Firewall | None = None
         self._prepared: Prepared | None = None
+        self._joins: JoinServer | None = None
 
     async def run(self) -> int:
         """Carry out orders to the end; the exit status."""
@@ -105,7 +107,11 @@ class Worker:
         firewall = self._firewall
         if firewall is not None:
             if not self._at_once.is_set():
+                if self._joins is not None:
+                    self._joins.drain()
                 await drain(firewall, self._drain_timeout_s, self._at_once)
+            if self._joins is not None:
+                await self._joins.close()
             await firewall.stop()
         if orders.done() and not orders.cancelled() and (error := orders.exception()) is not None:
             self._log.error("a worker failed", error=error)
@@ -165,8 +171,7 @@ class Worker:
                     case Begin():
                         await self._begin(order, descriptors, reply)
                     case Serve():
-                        self._expect_firewall().open()
-                        settle()
+                        self._open()
                     case Prepare():
                         await self._prepare(order, descriptors)
                     case Commit():
@@ -195,6 +200,15 @@ class Worker:
         self._firewall = firewall
         await firewall.make_ready()
         reply.relay, reply.filters = firewall.engine.relay.name, firewall.filters.names
+
+    def _open(self) -> None:
+        """Accept clients; programs that join do so with the first worker."""
+        firewall = self._expect_firewall()
+        firewall.open()
+        if self._number == 1:
+            self._joins = JoinServer(firewall, self._log)
+            self._joins.start()
+        settle()
 
     async def _prepare(self, order: Prepare, descriptors: list[int]) -> None:
         firewall = self._expect_firewall()
