@@ -51,3 +51,31 @@ def test_what_was_not_run_is_said_without_what_a_terminal_obeys(capsys: pytest.C
     told = capsys.readouterr().err
     assert "\x1b" not in told
     assert told.count("\n") == 1
+
+
+def test_a_mistake_of_ours_is_not_taken_for_the_commands_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Broken:
+        closed = False
+
+        def __init__(self, _: object) -> None:
+            pass
+
+        def hold(self, *_: object, **__: object) -> None:
+            raise RuntimeError("broken")
+
+        def close(self) -> None:
+            Broken.closed = True
+
+    def end(status: int) -> None:
+        raise SystemExit(status)
+
+    monkeypatch.setattr(launching, "Launch", Broken)
+    monkeypatch.setattr("os._exit", end)
+    monkeypatch.setattr("gc.disable", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        launching.launch(wish(), lambda _: None)
+    assert ended.value.code == launching.EXIT_NOT_RUN
+    assert "RuntimeError: broken" in capsys.readouterr().err
+    assert Broken.closed

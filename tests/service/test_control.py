@@ -125,6 +125,16 @@ async def test_a_file_that_is_no_socket_is_never_removed() -> None:
         assert path.read_text() == "mine"
 
 
+def test_who_may_not_ask_is_told_who_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed(socket.socket):
+        def connect(self, _: object) -> None:
+            raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("socket.socket", Closed)
+    with pytest.raises(ControlUnavailable, match="only root and the firewall's own user"):
+        ask(Path("/run/control"), "reload")
+
+
 @pytest.mark.parametrize("left_behind", [True, False])
 def test_where_nobody_answers_that_is_said(left_behind: bool) -> None:
     with short_home() as home:

@@ -10,6 +10,7 @@ import errno
 import gc
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -76,6 +77,10 @@ def launch(wish: Wish, tell: Callable[[Ran], None]) -> NoReturn:
     except ProgramNotRun as error:
         _not_run(wish.words[0], str(error))
         status = _STATUS_OF.get(error.number, EXIT_NOT_EXECUTABLE)
+    except (click.exceptions.Exit, click.ClickException):
+        raise  # said already, with a status of its own
+    except Exception:  # our own mistake; whoever called is told a status that is not the command's
+        traceback.print_exc()
     finally:
         started.close()
     if ran is not None:

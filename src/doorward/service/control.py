@@ -113,6 +113,8 @@ def ask(path: Path, command: str) -> Answer:
             return msgspec.json.decode(_read_line(sock), type=Answer)
     except (FileNotFoundError, ConnectionRefusedError):
         raise ControlUnavailable(f"no doorward is running: nothing answers on {path}") from None
+    except PermissionError:
+        raise ControlUnavailable(f"only root and the firewall's own user may ask it, at {path}") from None
     except (OSError, ValueError) as error:
         raise ControlUnavailable(f"{path}: {error}") from None
 
