@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -161,13 +162,15 @@ def test_a_namespace_that_cannot_be_entered_keeps_it_from_running(tmp_path: Path
 
 def test_signals_are_as_they_were_before_python() -> None:
     """Read by a program that is no Python: those change some for themselves, and the shell changes none back."""
+    ask = ["sh", "-c", "grep SigIgn /proc/$$/status"]
+    ignored = int(subprocess.run(ask, check=True, capture_output=True).stdout.split()[1], 16)
     with launched() as (launch, _):
-        program = launch.hold(["sh", "-c", "grep SigIgn /proc/$$/status | grep -q 0000000000000000"])
+        program = launch.hold(["sh", "-c", f"grep SigIgn /proc/$$/status | grep -q {ignored:016x}"])
         program.release()
         assert os.waitstatus_to_exitcode(os.waitpid(program.process, 0)[1]) == 0
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
-            program = launch.hold(["sh", "-c", "grep SigIgn /proc/$$/status | grep -q 0000000000000002"])
+            program = launch.hold(["sh", "-c", f"grep SigIgn /proc/$$/status | grep -q {ignored | 2:016x}"])
         finally:
             signal.signal(signal.SIGINT, before)
         program.release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -30,9 +31,15 @@ def run(home: Path) -> Run:
     """Run a command in `home`; an exception that is not an exit fails the test. Colours and escapes are kept."""
 
     def run_command(*words: str | Path, given: str | None = None, **more: Any) -> Result:
-        result = CliRunner().invoke(
-            cli, list(map(str, words)), input=given, prog_name="doorward", color=True, **more
-        )
+        held = signal.pthread_sigmask(
+            signal.SIG_BLOCK, ()
+        )  # `serve` that cannot start goes on holding SIGHUP
+        try:
+            result = CliRunner().invoke(
+                cli, list(map(str, words)), input=given, prog_name="doorward", color=True, **more
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return result
