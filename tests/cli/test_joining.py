@@ -120,8 +120,8 @@ def test_a_killed_launcher_leaves_nothing_in_the_firewall(home: Path) -> None:
             with accepted:
                 accepted.settimeout(PATIENCE_S)
                 assert said(process) == "up\n"
-                process.kill()
                 assert accepted.recv(1) == b"x"
+                process.kill()
                 with pytest.raises(ConnectionResetError):
                     accepted.recv(1)
             assert process.stdin is not None

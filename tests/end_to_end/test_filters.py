@@ -82,7 +82,9 @@ def test_bulk_data_through_a_filter_arrives_whole(start_firewall: StartFirewall,
     with server.serving() as port, socks5(firewall.port, port) as sock:
         sock.sendall(b"x")
         sock.shutdown(socket.SHUT_WR)
-        assert receive_all(sock) == (server.sent, 32 * 2**20)
+        received = receive_all(sock)
+        assert server.done.wait(10)
+        assert received == (server.sent, 32 * 2**20)
 
 
 DENY = """

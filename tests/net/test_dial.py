@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import random
 import socket
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -27,10 +28,26 @@ ONE, TWO, THREE = (IPv4Address(f"127.0.0.{number}") for number in (1, 2, 3))
 LONG_S = 3600.0
 
 
+def _free_port() -> int:
+    """Free at all three addresses, and below those that the kernel gives to outgoing connections."""
+    for port in random.sample(range(12_000, 30_000), 100):
+        try:
+            for address in (ONE, TWO, THREE):
+                _bound(address, port).close()
+        except OSError:
+            continue
+        return port
+    raise AssertionError("no port is free")
+
+
 def _bound(address: IPAddress, port: int = 0) -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind((str(address), port))
+    try:
+        sock.bind((str(address), port))
+    except OSError:
+        sock.close()
+        raise
     return sock
 
 
@@ -65,7 +82,7 @@ def silent(address: IPAddress, port: int = 0) -> Iterator[int]:
 def servers(*kinds: Any) -> Iterator[int]:
     """One server of each kind at 127.0.0.1, 127.0.0.2, …, all on one port."""
     with contextlib.ExitStack() as stack:
-        port = 0
+        port = _free_port()
         for kind, address in zip(kinds, (ONE, TWO, THREE), strict=False):
             port = stack.enter_context(kind(address, port))
         yield port
