@@ -14,7 +14,9 @@ run: $(VENV)/installed $(NATIVE) ## Install Doorward and run it in the foregroun
 	@$(BIN)/doorward serve --policy doorward.toml
 
 test: $(VENV)/installed-dev $(NATIVE) ## Install what tests need and run them
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup || { \
+	    echo 'doorward: what failed beside others is run once more, by itself' >&2; \
+	    $(BIN)/python -m pytest --last-failed --last-failed-no-failures none; }
 
 check: format lint types layers crate test examples fuzz ## Everything that must hold before a change lands
 
